@@ -1,0 +1,1 @@
+"""Agents for recgym: learners, rankers and the loops that train them."""

@@ -1,0 +1,52 @@
+"""What an agent is, and the part that agents with continuous embedding actions share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from recgym.frames import Batch, History
+from recgym.policies import Scorer
+
+
+@runtime_checkable
+class Agent(Scorer, Protocol):
+    """A scorer that also acts and learns. It neither trains itself, nor logs, nor saves: functions do that.
+
+    Agents are built as `Agent(catalog, *, seed, device, **config)`; inputs are always indices, rewards and lengths.
+    """
+
+    device: torch.device
+
+    def act(self, history: History, *, explore: bool = False) -> Any:
+        """Returns actions for B histories: embeddings (B, d) float32 or items (B,) int; `explore` adds the agent's noise."""
+        ...
+
+    def update(self, batch: Batch) -> Mapping[str, Any]:
+        """Learns from one batch; returns its losses as 0-d tensors on the device (no host sync)."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything a bit-exact resume needs: tensors and JSON values, possibly nested."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over a state that `state_dict` returned."""
+        ...
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """Returns the torch device named; `"auto"` is CUDA where there is one, else the CPU."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def to_tensor(array: Any, device: torch.device) -> torch.Tensor:
+    """Returns a NumPy array or tensor as a tensor on `device`; shares memory where it can."""
+    if isinstance(array, torch.Tensor):
+        return array.to(device, non_blocking=True)
+    return torch.as_tensor(np.ascontiguousarray(array)).to(device, non_blocking=True)

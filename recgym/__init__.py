@@ -1,0 +1,39 @@
+"""recgym: turn a log of who consumed what into environments, agents and numbers one can trust."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {  # name -> module that defines it; loaded on first use, so that `import recgym` stays quick
+    "Batch": "recgym.frames",
+    "Catalog": "recgym.catalog",
+    "FrameBatches": "recgym.batches",
+    "History": "recgym.frames",
+    "InteractionLog": "recgym.log",
+    "RecEnv": "recgym.env",
+    "RecVectorEnv": "recgym.env",
+    "datasets": "recgym.datasets",
+    "embeddings": "recgym.embeddings",
+    "encode_frame": "recgym.frames",
+    "evaluate_ranking": "recgym.evaluate",
+    "evaluate_sessions": "recgym.evaluate",
+    "metrics": "recgym.metrics",
+    "recommend": "recgym.evaluate",
+    "users": "recgym.users",
+}
+
+__all__ = [*sorted(_PUBLIC), "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'recgym' has no attribute {name!r}")
+    module = import_module(_PUBLIC[name])
+    return module if _PUBLIC[name] == f"recgym.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__
