@@ -1,0 +1,54 @@
+# Every target sets up its own virtual environment with the locked versions first; nothing need be installed by hand.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+GYMNASIUMS := 1.1.1 1.2.2 1.4.0
+
+.PHONY: demo test test-slow test-gpu test-matrix check lint format clean
+
+demo: $(READY)  ## train and evaluate on the embedded data, print the table, write plots into demo/
+	$(PY) -m benchmarks.demo
+
+test: $(READY)  ## the default test suite
+	$(PY) -m pytest
+
+test-slow: $(READY)  ## the tests that take minutes
+	$(PY) -m pytest -m slow
+
+test-gpu: $(READY)  ## the tests that need a CUDA device
+	$(PY) -m pytest -m gpu
+
+test-matrix: $(addprefix .venv-gymnasium-,$(addsuffix /.passed,$(GYMNASIUMS)))  ## the contracts under each Gymnasium
+
+check: lint test  ## everything a change must pass
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf $(VENV) .venv-gymnasium-* demo dist build
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+# An environment of its own that sees the main one's packages, with the named Gymnasium in front of them.
+.venv-gymnasium-%/.ready: $(READY)
+	$(PYTHON) -m venv $(@D)
+	$(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > "$$($(@D)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
+	echo "$(CURDIR)" >> "$$($(@D)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed gymnasium==$*
+	touch $@
+
+.PHONY: $(addprefix .venv-gymnasium-,$(addsuffix /.passed,$(GYMNASIUMS)))
+.venv-gymnasium-%/.passed: .venv-gymnasium-%/.ready
+	EXPECT_GYMNASIUM=$* $(@D)/bin/python -m pytest tests/contracts tests/golden tests/test_env.py tests/test_registry.py
