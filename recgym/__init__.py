@@ -5,27 +5,35 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from recgym.registry import register_envs
+
 __version__ = "0.1.0"
 
 _PUBLIC = {  # name -> module that defines it; loaded on first use, so that `import recgym` stays quick
+    "ActionError": "recgym.errors",
     "Batch": "recgym.frames",
     "Catalog": "recgym.catalog",
+    "DataError": "recgym.errors",
     "FrameBatches": "recgym.batches",
     "History": "recgym.frames",
+    "HashMismatchError": "recgym.errors",
     "InteractionLog": "recgym.log",
+    "MissingDataError": "recgym.errors",
     "RecEnv": "recgym.env",
     "RecVectorEnv": "recgym.env",
+    "RecgymError": "recgym.errors",
+    "StoreError": "recgym.errors",
     "datasets": "recgym.datasets",
     "embeddings": "recgym.embeddings",
     "encode_frame": "recgym.frames",
     "evaluate_ranking": "recgym.evaluate",
     "evaluate_sessions": "recgym.evaluate",
     "metrics": "recgym.metrics",
-    "recommend": "recgym.evaluate",
+    "recommend": "recgym.scoring",
     "users": "recgym.users",
 }
 
-__all__ = [*sorted(_PUBLIC), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_PUBLIC), "__version__", "register_envs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -37,3 +45,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+register_envs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,11 +62,10 @@ class Catalog:
                 f"every item vector must be finite, got NaN or infinity in {len(bad)} of {len(vectors)}, "
                 f"e.g. items {item_ids[bad[:3]].tolist()}; mend or drop them"
             )
-        if len(np.unique(item_ids)) != len(item_ids):
-            ids, counts = np.unique(item_ids, return_counts=True)
+        twice = [item_id for item_id, count in Counter(item_ids.tolist()).items() if count > 1]
+        if twice:
             raise DataError(
-                f"item ids must be unique, got {int((counts > 1).sum())} that stand twice, "
-                f"e.g. {ids[counts > 1][:3].tolist()}; keep one vector per item"
+                f"item ids must be unique, got {len(twice)} that stand twice, e.g. {twice[:3]}; keep one vector each"
             )
         scale = float(np.linalg.norm(vectors.astype(np.float64), axis=1).max())
         if scale == 0.0:

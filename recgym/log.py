@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from recgym import events, logfiles, splits
 from recgym.errors import DataError
 
 
@@ -37,6 +39,7 @@ class InteractionLog:
         extra: Further event columns by name, each (n_events,).
         users: User features by name, each (n_users,).
         titles: Item titles (n_items,), or None.
+        item_features: Item features by name, each (n_items,) or (n_items, m).
         reward: Name of the transform that made `rewards` (see `transform_rewards`).
         reward_range: Lowest and highest reward of the whole source; splits keep it.
         name: What the log is called in messages and results.
@@ -55,25 +58,87 @@ class InteractionLog:
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     users: Mapping[str, np.ndarray] = field(default_factory=dict)
     titles: np.ndarray | None = None
+    item_features: Mapping[str, np.ndarray] = field(default_factory=dict)
     reward: str = "raw"
     reward_range: tuple[float, float] | None = None
     name: str = "log"
 
     def __post_init__(self) -> None:
-        n_events, n_users = len(self.items), len(self.user_ids)
-        if self.offsets.shape != (n_users + 1,) or self.offsets[0] != 0 or self.offsets[-1] != n_events:
-            raise DataError(
-                f"offsets must have shape ({n_users + 1},) and run from 0 to {n_events}, got shape {self.offsets.shape} "
-                f"ending at {self.offsets[-1] if len(self.offsets) else None}; give one offset per user and the end"
-            )
-        for name, column in self.event_columns().items():
-            if len(column) != n_events:
-                raise DataError(
-                    f"column {name!r} must have {n_events} rows, one per event, got {len(column)}; align it"
-                )
+        events.check_columns(self)
         if self.reward_range is None:
-            low, high = (float(self.rewards.min()), float(self.rewards.max())) if n_events else (0.0, 0.0)
+            low, high = (float(self.rewards.min()), float(self.rewards.max())) if self.n_events else (0.0, 0.0)
             object.__setattr__(self, "reward_range", (low, high))
+
+    @classmethod
+    def from_events(
+        cls,
+        users: Any,
+        items: Any,
+        rewards: Any,
+        times: Any = None,
+        *,
+        propensities: Any = None,
+        extra: Mapping[str, Any] | None = None,
+        item_ids: Any = None,
+        titles: Mapping[Any, str] | None = None,
+        reward: str = "raw",
+        reward_range: tuple[float, float] | None = None,
+        duplicates: str = "keep",
+        name: str = "log",
+    ) -> InteractionLog:
+        """Returns the log of events given in any order, one row per event; nothing given is changed.
+
+        Each user's events are sorted by time; those of one second, and all where there are no times, keep their order.
+        Users and items are numbered in the sorted order of their ids.
+
+        Args:
+            users: User ids (n_events,), any hashable.
+            items: Item ids (n_events,), any hashable.
+            rewards: Rewards (n_events,), already transformed (see `transform_rewards`).
+            times: Whole seconds since 1970 (n_events,), or None.
+            propensities: Probability with which each item was shown (n_events,), above 0 and at most 1, or None.
+            extra: Further event columns by name, each (n_events,).
+            item_ids: All item ids in index order, where some items may have no event; by default those of `items`.
+            titles: What to call the items, by id; an item without a title is called by its id.
+            reward: Name of the transform that made `rewards`; it is written down, not applied.
+            reward_range: Lowest and highest reward possible; by default those given.
+            duplicates: For events of a user with one item: `"keep"`, `"first"` (oldest stays), `"last"`, `"error"`.
+            name: What the log is called.
+
+        Raises:
+            DataError: if there are no events, a column has another length, an id is missing, a reward is not finite, a
+                time is missing or negative, a propensity is out of range, or a pair repeats under `"error"`.
+
+        Example:
+            >>> log = InteractionLog.from_events(["ann", "bob", "ann"], [7, 7, 5], [1.0, 0.5, -1.0], times=[20, 5, 10])
+            >>> log
+            InteractionLog('log': 3 events, 2 users, 2 items)
+            >>> log.user(0).items.tolist(), log.item_ids.tolist()  # ann: item 5 at 10 s, item 7 at 20 s
+            ([0, 1], [5, 7])
+        """
+        columns = {"rewards": rewards, "times": times, "propensities": propensities}
+        given = {name: column for name, column in columns.items() if column is not None}
+        grouped = events.group(users, items, given, dict(extra or {}), item_ids, duplicates)
+        return cls(
+            **grouped,
+            titles=None if titles is None else events.titles_of(grouped["item_ids"], titles),
+            reward=reward,
+            reward_range=reward_range,
+            name=name,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the log as one folder: a `.npy` file per column and `manifest.json`; no pickle, all or nothing."""
+        logfiles.save_log(self, Path(folder))
+
+    @classmethod
+    def open(cls, folder: str | Path) -> InteractionLog:
+        """Returns the log that `save` wrote, its event columns memory-mapped and read-only.
+
+        Raises:
+            StoreError: if the folder holds no log, or one that is damaged.
+        """
+        return cls(**logfiles.open_log(Path(folder)))
 
     # -- what it holds ---------------------------------------------------------------------------------------------
 
@@ -119,7 +184,82 @@ class InteractionLog:
         """Returns the user index of every event (n_events,) int32."""
         return np.repeat(np.arange(self.n_users, dtype=np.int32), self.lengths)
 
+    # -- held-out parts --------------------------------------------------------------------------------------------
+
+    def split_users(self, test_size: float = 0.05, seed: int = 0) -> tuple[InteractionLog, InteractionLog]:
+        """Returns (train, test): a random share (or count) of the users, with all their events, is held out.
+
+        Example:
+            >>> log = InteractionLog.from_events([1, 1, 2, 3, 4], [5, 6, 5, 6, 5], np.ones(5))
+            >>> train, test = log.split_users(test_size=0.25, seed=0)
+            >>> train.n_users, test.n_users, train.n_items
+            (3, 1, 2)
+        """
+        held = splits.held_out_users(self.n_users, test_size, seed)
+        parts = self.select_users(np.flatnonzero(~held)), self.select_users(np.flatnonzero(held))
+        splits.check_parts(parts[0].n_events, parts[1].n_events, f"test_size={test_size}")
+        return parts
+
+    def split_last(self, n: int = 1) -> tuple[InteractionLog, InteractionLog]:
+        """Returns (train, test): the last `n` events of each user who has more than `n` are held out."""
+        return self._split(splits.last_events_of_users(self.offsets, n), f"n={n}")
+
+    def split_ratio(self, test_size: float = 0.2) -> tuple[InteractionLog, InteractionLog]:
+        """Returns (train, test): the last `test_size` of each user's events are held out, rounded; one always stays."""
+        return self._split(splits.last_share_of_users(self.offsets, test_size), f"test_size={test_size}")
+
+    def split_time(self, test_size: float | None = None, when: Any = None) -> tuple[InteractionLog, InteractionLog]:
+        """Returns (train, test): events at or after one moment are held out.
+
+        Args:
+            test_size: Share (or count) of the events that come after the moment; events of one second stay together.
+            when: The moment: seconds since 1970, a datetime, or a date string such as `"2001-05-31"` (UTC).
+        """
+        boundary = splits.time_boundary(self.times, test_size, when)
+        return self._split(np.asarray(self.times) >= boundary, f"when={boundary}")
+
+    def split_random(self, test_size: float = 0.1, seed: int = 0) -> tuple[InteractionLog, InteractionLog]:
+        """Returns (train, test): a random share (or count) of all events is held out, whoever's they are."""
+        return self._split(splits.held_out_events(self.n_events, test_size, seed), f"test_size={test_size}")
+
+    def _split(self, held: np.ndarray, how: str) -> tuple[InteractionLog, InteractionLog]:
+        n_test = int(np.count_nonzero(held))
+        splits.check_parts(self.n_events - n_test, n_test, how)
+        return self.select_events(~held), self.select_events(held)
+
     # -- parts of it -----------------------------------------------------------------------------------------------
+
+    def filter_users(self, min_events: int) -> InteractionLog:
+        """Returns the log of the users with at least `min_events` events; it is an error if there is none."""
+        keep = self.lengths >= min_events
+        if not keep.any():
+            longest = int(self.lengths.max(initial=0))
+            raise DataError(f"some user must have min_events={min_events} events, got {longest} at most; ask for fewer")
+        return self.select_users(np.flatnonzero(keep))
+
+    def top_items(self, n: int) -> InteractionLog:
+        """Returns the log of the `n` items with most events (ties: the lower index), numbered anew in their order."""
+        if not 1 <= n <= self.n_items:
+            raise DataError(f"n must lie between 1 and {self.n_items}, the number of items, got {n}; ask for fewer")
+        counts = np.bincount(self.items, minlength=self.n_items)
+        return self.select_items(np.sort(np.argsort(-counts, kind="stable")[:n]))
+
+    def select_items(self, items: np.ndarray) -> InteractionLog:
+        """Returns the log of the item indices `items` (m,), which become 0..m-1; events of others are dropped.
+
+        Users left without an event are dropped. Item ids, titles and features follow.
+        """
+        items = np.asarray(items, dtype=np.int64)
+        place = np.full(self.n_items, -1, dtype=np.int32)
+        place[items] = np.arange(len(items), dtype=np.int32)
+        part = self.select_events(place[self.items] >= 0)
+        return replace(
+            part,
+            items=place[part.items],
+            item_ids=self.item_ids[items],
+            titles=None if self.titles is None else self.titles[items],
+            item_features={name: feature[items] for name, feature in self.item_features.items()},
+        )
 
     def select_events(self, keep: np.ndarray, *, drop_empty: bool = True) -> InteractionLog:
         """Returns the log of the events where `keep` (n_events,) bool is true; items keep their indices.
@@ -128,9 +268,15 @@ class InteractionLog:
             keep: Which events stay.
             drop_empty: Whether users left without an event are dropped. If not, user indices stay as they are.
         """
+        keep = np.asarray(keep)
+        if keep.dtype != bool or keep.shape != (self.n_events,):
+            raise DataError(
+                f"keep must be bool of shape ({self.n_events},), got {keep.dtype} of shape {keep.shape}; "
+                "give a mask over the events"
+            )
         counts = np.bincount(self.event_users()[keep], minlength=self.n_users)
-        part = self._with_events(np.flatnonzero(keep), counts)
-        return part.select_users(np.flatnonzero(counts)) if drop_empty and (counts == 0).any() else part
+        users = np.flatnonzero(counts) if drop_empty else np.arange(self.n_users)
+        return self._with_events(np.flatnonzero(keep), users, counts[users])
 
     def select_users(self, users: np.ndarray) -> InteractionLog:
         """Returns the log of the user indices `users` (m,), in that order, with all their events."""
@@ -138,10 +284,9 @@ class InteractionLog:
         lengths = self.lengths[users]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.repeat(self.offsets[users] - starts[:-1], lengths) + np.arange(starts[-1])
-        part = self._with_events(rows, lengths, user_ids=self.user_ids[users])
-        return replace(part, users={name: column[users] for name, column in self.users.items()})
+        return self._with_events(rows, users, lengths)
 
-    def _with_events(self, rows: np.ndarray, lengths: np.ndarray, user_ids: np.ndarray | None = None) -> InteractionLog:
+    def _with_events(self, rows: np.ndarray, users: np.ndarray, lengths: np.ndarray) -> InteractionLog:
         return replace(
             self,
             items=self.items[rows],
@@ -150,5 +295,6 @@ class InteractionLog:
             propensities=None if self.propensities is None else self.propensities[rows],
             extra={name: column[rows] for name, column in self.extra.items()},
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            user_ids=self.user_ids if user_ids is None else user_ids,
+            user_ids=self.user_ids[users],
+            users={name: column[users] for name, column in self.users.items()},
         )

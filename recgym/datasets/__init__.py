@@ -1,0 +1,144 @@
+"""Logs by name: the embedded synthetic one, MovieLens in its published layouts, and any table of one's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from recgym import cache
+from recgym.datasets import sources
+from recgym.datasets.coat import coat
+from recgym.datasets.movielens import read_log, source_files
+from recgym.datasets.obd import obd
+from recgym.datasets.sources import PUBLISHED
+from recgym.datasets.synthetic import synthetic
+from recgym.datasets.table import make_options, read_table
+from recgym.datasets.table_files import code_of
+from recgym.download import fetch as download_file
+from recgym.errors import DataError
+from recgym.log import InteractionLog
+
+__all__ = ["fetch", "load", "names", "synthetic"]
+
+_LOGGED: dict[str, Callable[..., InteractionLog]] = {"coat": coat, "obd": obd}  # small, read anew each time
+_FORMAT = 1  # raise it when what a loader makes of the same files and options changes
+
+
+def names() -> list[str]:
+    """Returns the names `load` takes.
+
+    Example:
+        >>> names()
+        ['synthetic', 'ml-latest-small', 'ml-100k', 'ml-1m', 'ml-20m', 'ml-25m', 'coat', 'obd', 'table']
+    """
+    return ["synthetic", *PUBLISHED, *_LOGGED, "table"]
+
+
+def load(
+    name: str = "synthetic", *, reward: str | None = None, download: bool = False, **options: Any
+) -> InteractionLog:
+    """Returns a log by name; a second load of the same opens the columns of the first, memory-mapped.
+
+    Files are looked for under `RECGYM_DATA`; what was parsed is kept under `RECGYM_CACHE`, found again by size, time
+    and sampled hash of the files and by every option. Within one process the same log is shared.
+
+    | name | files | options |
+    |---|---|---|
+    | `synthetic` | none | those of `recgym.datasets.synthetic`: `n_users`, `n_items`, `seed` |
+    | `ml-latest-small`, `ml-100k`, `ml-20m`, `ml-25m` | folder or zip | `min_events`, `top_items` |
+    | `ml-1m` | folder or zip | the same, and `order="time"` or `"sasrec"` |
+    | `coat` | folder | `part="self-selected"` or `"random"` |
+    | `obd` | folder | `campaign="men"`, `"women"` or `"all"`; `policy="random"` or `"bts"` |
+    | `table` | `path=` | `user`, `item`, `reward`, `time`: names of columns; the others as in `TableOptions` |
+
+    Args:
+        name: One of `names()`.
+        reward: For `table`, the name of the column that holds rewards (None: every event is worth 1; say in `transform`
+            what is made of it). For the others a reward transform (see `transform_rewards`), `"scaled"` by default.
+        download: Whether a missing published set may be downloaded; its size and licence are stated first.
+        **options: See the table above.
+
+    Raises:
+        MissingDataError: if the files are not on this machine.
+        DataError: if the name or an option is unknown, or a file holds what it must not.
+        HashMismatchError: if a download is not the published file.
+        StoreError: if the cache cannot be written to.
+
+    Example:
+        >>> load("synthetic", n_users=50, n_items=40)
+        InteractionLog('synthetic': 931 events, 50 users, 40 items)
+    """
+    if name == "synthetic":
+        return _synthetic(reward or "scaled", tuple(sorted(options.items())))
+    if name == "table":
+        return _table({**options, "reward": reward})
+    if name in _LOGGED:
+        return _LOGGED[name](**options, **({} if reward is None else {"reward": reward}))
+    if name in PUBLISHED:
+        return _movielens(name, reward or "scaled", download, **options)
+    raise DataError(f"a data set must be one of {', '.join(names())}, got {name!r}; choose one of them")
+
+
+def fetch(name: str) -> Path:
+    """Returns the zip of a published set in the download folder, downloaded and its hash checked.
+
+    Raises:
+        DataError: if the set is not one that can be downloaded.
+        MissingDataError: if `RECGYM_OFFLINE` forbids it, or the network fails.
+        HashMismatchError: if the file is not the published one.
+    """
+    if name not in PUBLISHED:
+        raise DataError(f"only {', '.join(PUBLISHED)} can be downloaded, got {name!r}; choose one of them")
+    return download_file(PUBLISHED[name].remote, sources.downloads_dir())
+
+
+@lru_cache(maxsize=4)
+def _synthetic(reward: str, options: tuple[tuple[str, Any], ...]) -> InteractionLog:
+    return synthetic(reward=reward, **dict(options))
+
+
+def _movielens(name: str, reward: str, download: bool, **options: Any) -> InteractionLog:
+    known: dict[str, Any] = {"order": "time", "min_events": 1, "top_items": None}
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise DataError(f"options of {name} must be among {', '.join(known)}, got {', '.join(unknown)}; drop those")
+    options = known | options
+    files = sources.locate(PUBLISHED[name], download)
+    prints = [cache.fingerprint(path) for path in files.paths(*source_files(PUBLISHED[name], options["order"]))]
+
+    def build() -> InteractionLog:
+        log = read_log(PUBLISHED[name], files, reward=reward, order=options["order"])
+        log = log if options["top_items"] is None else log.top_items(options["top_items"])
+        return log.filter_users(options["min_events"]) if options["min_events"] > 1 else log
+
+    return _cached(name, {"files": prints, "options": {**options, "reward": reward}}, build)
+
+
+def _table(options: dict[str, Any]) -> InteractionLog:
+    if "path" not in options:
+        raise DataError("a table needs path=, a CSV or Parquet file or a DataFrame, got none; name one")
+    source = options.pop("path")
+    made = make_options(options)
+    transforms = [one for one in made.transforms if isinstance(one, str)]
+    if not isinstance(source, (str, Path)):
+        return read_table(source, made)
+    path = Path(source).expanduser()
+    if not path.is_file() or len(transforms) < len(made.transforms):  # a function given as such has no lasting name
+        return read_table(path, made, path.stem)
+    code = [cache.fingerprint(file) for file in code_of(transforms)]
+    key = {"files": [cache.fingerprint(path)], "code": code, "options": json.loads(json.dumps(options))}
+    return _cached(path.stem, key, lambda: read_table(path, made, path.stem))
+
+
+def _cached(name: str, key: Mapping[str, Any], build: Callable[[], InteractionLog]) -> InteractionLog:
+    folder = cache.entry("log", name, key, lambda target: build().save(target / "log"), version=_FORMAT)
+    return _opened(folder, (folder / "manifest.json").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _opened(folder: Path, built: int) -> InteractionLog:
+    """Returns the log in a cache entry; `built` tells a rebuilt entry from its forerunner."""
+    return InteractionLog.open(folder / "log")

@@ -1,0 +1,176 @@
+"""MovieLens in its published layouts: 100K (u.data), 1M (ratings.dat), latest-small, 20M and 25M (ratings.csv)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recgym.datasets.ordering import ORDER_FILES, exact_order
+from recgym.datasets.sources import Files, Published
+from recgym.datasets.text import Text, read_columns, refuse
+from recgym.errors import DataError
+from recgym.log import InteractionLog
+from recgym.rewards import takes_labels, transform_rewards
+
+_HIGHEST = 5.0
+_GENRES = (  # of ml-100k's u.item, in the order of its flags
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+        "Drama",
+        "Fantasy",
+    ),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+_USERS = {  # layout -> file, separator, (field, is it a whole number)
+    "dat": (
+        "users.dat",
+        "::",
+        (("user", True), ("gender", False), ("age", True), ("occupation", True), ("zip", False)),
+    ),
+    "tab": ("u.user", "|", (("user", True), ("age", True), ("gender", False), ("occupation", False), ("zip", False))),
+}
+_MOVIES = {"csv": "movies.csv", "dat": "movies.dat", "tab": "u.item"}
+
+
+def source_files(published: Published, order: str) -> list[str]:
+    """Returns the names of the files a log of this set is made from."""
+    users = [_USERS[published.layout][0]] if published.layout in _USERS else []
+    return [published.events_file, _MOVIES[published.layout], *users, *(ORDER_FILES if order == "sasrec" else ())]
+
+
+def read_log(published: Published, files: Files, *, reward: str = "scaled", order: str = "time") -> InteractionLog:
+    """Returns the log of a MovieLens set, with titles, genres and, where the set has them, user features.
+
+    `item_features["genres"]` holds e.g. `"Adventure|Children's|Fantasy"`; `users` holds gender, age, occupation and zip
+    for ml-100k and ml-1m.
+
+    Args:
+        published: Which set.
+        files: Where its files lie.
+        reward: A reward transform for numbers (see `transform_rewards`).
+        order: `"time"`: by timestamp, events of one second in the order of the file. `"sasrec"` (ml-1m only): the
+            order of `sasrec/ml-1m.txt`, see `exact_order`.
+
+    Raises:
+        DataError: if a file is not in its published layout; the message names file, line and column.
+        MissingDataError: if a file is missing.
+    """
+    if takes_labels(reward):
+        raise DataError(f"{published.name} needs a reward transform for numbers, got {reward!r}; use e.g. 'binary:4'")
+    if order != "time" and (order, published.name) != ("sasrec", "ml-1m"):
+        raise DataError(f"order must be 'time' or, for ml-1m, 'sasrec', got {order!r}; choose one of them")
+    users, items, ratings, times = _read_events(published, files)
+    if order == "sasrec":
+        rows, times = exact_order(files, users, items, times)
+        users, items, ratings = users[rows], items[rows], ratings[rows]
+    titles, genres = _read_movies(published, files)
+    low, high = transform_rewards([published.lowest, _HIGHEST], reward).tolist()
+    log = InteractionLog.from_events(
+        users,
+        items,
+        transform_rewards(ratings, reward),
+        times,
+        titles=titles or None,
+        reward=reward,
+        reward_range=(low, high),
+        name=published.name,
+    )
+    features = {"genres": np.array([genres.get(item, "") for item in log.item_ids.tolist()])} if genres else {}
+    return replace(log, item_features=features, users=_read_users(published, files, log.user_ids))
+
+
+def _read_events(published: Published, files: Files) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    kinds: dict[str, pa.DataType | None]
+    if published.layout == "csv":
+        columns = ("userId", "movieId", "rating", "timestamp")
+        text = files.text("ratings.csv")
+    else:
+        columns = ("user", "item", "rating", "timestamp")
+        if published.layout == "tab":
+            text = files.text("u.data", "\t", names=columns)
+        else:  # "::" is read as ":" with an empty column between, which must stay empty
+            names = ("user", "_1", "item", "_2", "rating", "_3", "timestamp")
+            text = files.text("ratings.dat", ":", names=names)
+    kinds = {name: pa.int64() for name in columns} | {"rating": pa.float64()}
+    kinds |= {name: pa.null() for name in text.names or () if name.startswith("_")}
+    table = read_columns(text, kinds, null_values=("",))
+    for name in columns:
+        if table.column(name).null_count:
+            empty = table.column(name).is_null().to_numpy()
+            refuse(text.where, name, "be filled in", empty, np.full(len(empty), "nothing"), text.place)
+    users, items, ratings, times = (table.column(name).to_numpy() for name in columns)
+    outside = ~((ratings >= published.lowest) & (ratings <= _HIGHEST))  # NaN is outside too
+    refuse(text.where, "rating", f"lie between {published.lowest} and {_HIGHEST}", outside, ratings, text.place)
+    refuse(text.where, "timestamp", "not be negative", times < 0, times, text.place)
+    return users, items, ratings, times
+
+
+def _read_movies(published: Published, files: Files) -> tuple[dict[int, str], dict[int, str]]:
+    """Returns title and genres by movie id; both empty where the set was put here without its list of movies."""
+    name = _MOVIES[published.layout]
+    if not files.has(name):
+        return {}, {}
+    if published.layout == "csv":
+        types: dict[str, Any] = {"movieId": pa.int64(), "title": pa.string(), "genres": pa.string()}
+        table = read_columns(files.text(name), types)
+        movies, titles, genres = (table.column(column).to_pylist() for column in types)
+    else:
+        separator, n_fields = ("::", 3) if published.layout == "dat" else ("|", 5 + len(_GENRES))
+        rows = _split_lines(files.text(name, encoding="latin-1"), separator, n_fields)
+        movies, titles = [int(fields[0]) for fields in rows], [fields[1] for fields in rows]
+        genres = [fields[2] if published.layout == "dat" else _flagged(fields[5:]) for fields in rows]
+    clean = ["" if text == "(no genres listed)" else text for text in genres]
+    return dict(zip(movies, titles, strict=True)), dict(zip(movies, clean, strict=True))
+
+
+def _read_users(published: Published, files: Files, user_ids: np.ndarray) -> dict[str, np.ndarray]:
+    if published.layout not in _USERS or not files.has(_USERS[published.layout][0]):
+        return {}
+    name, separator, fields = _USERS[published.layout]
+    text = files.text(name, encoding="latin-1")
+    whole = [place for place, (_, is_whole) in enumerate(fields) if is_whole]
+    rows = {int(row[0]): row for row in _split_lines(text, separator, len(fields), whole)}
+    lacking = [user for user in user_ids.tolist() if user not in rows]
+    if lacking:
+        raise DataError(
+            f"{text.where} must describe every user, got no line for {len(lacking)} of {len(user_ids)}, "
+            f"e.g. {lacking[:3]}; get the file again"
+        )
+    columns = {}
+    for place, (field, _) in enumerate(fields[1:], start=1):
+        values = np.array([rows[user][place] for user in user_ids.tolist()])
+        columns[field] = values.astype(np.int64) if place in whole else values
+    return columns
+
+
+def _flagged(flags: list[str]) -> str:
+    return "|".join(genre for genre, flag in zip(_GENRES, flags, strict=True) if flag == "1")
+
+
+def _split_lines(text: Text, separator: str, n_fields: int, whole: Sequence[int] = (0,)) -> list[list[str]]:
+    """Returns the fields of every line of a small file; those in `whole` must be whole numbers."""
+    with text.open() as file:
+        lines = file.read().decode(text.encoding).splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        fields = line.split(separator)
+        if len(fields) > n_fields and n_fields == 3:  # a title may hold the separator
+            fields = [fields[0], separator.join(fields[1:-1]), fields[-1]]
+        if len(fields) != n_fields or not all(fields[place].isdecimal() for place in whole):
+            raise DataError(
+                f"every line of {text.where} must have {n_fields} fields, with whole numbers in fields "
+                f"{[place + 1 for place in whole]}, got {line[:60]!r} in line {number}; get the file again"
+            )
+        rows.append(fields)
+    return rows

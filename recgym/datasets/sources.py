@@ -1,0 +1,188 @@
+"""The published data sets recgym knows, and where on this machine their files lie."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from recgym.cache import cache_dir
+from recgym.datasets.text import Text
+from recgym.download import Remote, fetch
+from recgym.errors import DataError, MissingDataError
+
+_SITE = "https://files.grouplens.org/datasets/movielens"
+_SHARED = (
+    "GroupLens: free to use and to pass on under the same terms, not for commercial use; cite Harper & Konstan 2015"
+)
+_RESEARCH = "GroupLens: free for research, neither to be passed on nor for commercial use; cite Harper & Konstan 2015"
+_MOST_EXPANSION = 200  # a zip member that unpacks to more than this many times its size is refused
+
+
+@dataclass(frozen=True)
+class Published:
+    """A MovieLens set as GroupLens publishes it."""
+
+    name: str
+    layout: str  # "csv": ratings.csv; "dat": ratings.dat; "tab": u.data
+    lowest: float  # the lowest rating one could give; the highest is 5
+    remote: Remote
+    content: str  # in words, for listings
+
+    @property
+    def events_file(self) -> str:
+        """Name of the file that holds the ratings."""
+        return {"csv": "ratings.csv", "dat": "ratings.dat", "tab": "u.data"}[self.layout]
+
+
+def _published(name: str, layout: str, lowest: float, size: int, md5: str, licence: str, content: str) -> Published:
+    return Published(name, layout, lowest, Remote(f"{_SITE}/{name}.zip", size, f"md5:{md5}", licence), content)
+
+
+PUBLISHED = {
+    one.name: one
+    for one in (
+        _published(
+            "ml-latest-small", "csv", 0.5, 978_202, "31a303aabbc519bd33d025e44d6c2570", _SHARED, "100,836 ratings"
+        ),
+        _published("ml-100k", "tab", 1.0, 4_924_029, "0e33842e24a9c977be4e0107933c0723", _RESEARCH, "100,000 ratings"),
+        _published("ml-1m", "dat", 1.0, 5_917_549, "c4d9eecfca2ab87c1945afe126590906", _RESEARCH, "1,000,209 ratings"),
+        _published(
+            "ml-20m", "csv", 0.5, 198_702_078, "cd245b17a1ae2cc31bb14903e1204af3", _SHARED, "20,000,263 ratings"
+        ),
+        _published(
+            "ml-25m", "csv", 0.5, 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada", _SHARED, "25,000,095 ratings"
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a published set: a folder, or the original zip, whose members are read without unpacking it."""
+
+    name: str
+    path: Path  # the folder, or the zip
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether the files lie in a zip."""
+        return not self.path.is_dir()
+
+    def has(self, file: str) -> bool:
+        """Returns whether the set holds `file`."""
+        return self._member(file) is not None if self.is_zip else (self.path / file).is_file()
+
+    def paths(self, *files: str) -> list[Path]:
+        """Returns what lies on the disk for those of `files` that are there."""
+        return [self.path] if self.is_zip else [self.path / file for file in files if self.has(file)]
+
+    def text(
+        self, file: str, separator: str = ",", encoding: str = "utf-8", names: tuple[str, ...] | None = None
+    ) -> Text:
+        """Returns `file` as delimited text.
+
+        Raises:
+            MissingDataError: if the set lacks the file.
+            DataError: if the zip is damaged.
+        """
+        if not self.is_zip:
+            path = self.path / file
+            if not path.is_file():
+                raise MissingDataError(f"{self.name} must hold {file}, got no such file at {path}; put it there")
+            return Text(str(path), partial(_open_file, path), separator, encoding, names)
+        member = self._member(file)
+        if member is None:
+            raise MissingDataError(
+                f"{self.name} must hold {file}, got no such member in {self.path}; get the zip again"
+            )
+        return Text(f"{self.path}:{member}", partial(_open_member, self.path, member), separator, encoding, names)
+
+    def _member(self, file: str) -> str | None:
+        """Returns the member that is `file`: in the folder named like the set, at the root, or in any one folder."""
+        with _zip_errors(self.path), zipfile.ZipFile(self.path) as archive:
+            members = archive.namelist()
+        for member in (f"{self.name}/{file}", file):
+            if member in members:
+                return member
+        elsewhere = [member for member in members if member.count("/") == 1 and member.endswith(f"/{file}")]
+        return elsewhere[0] if len(elsewhere) == 1 else None
+
+
+def data_dir() -> Path | None:
+    """Returns the folder `RECGYM_DATA` names, or None where it is not set."""
+    chosen = os.environ.get("RECGYM_DATA")
+    return Path(chosen).expanduser() if chosen else None
+
+
+def downloads_dir() -> Path:
+    """Returns where downloads go: `downloads` in the cache folder."""
+    return cache_dir() / "downloads"
+
+
+def find(published: Published) -> Files | None:
+    """Returns the files of a set on this machine, or None where there are none."""
+    name, data = published.name, data_dir()
+    if data is not None:
+        for folder in (data / name, data / name / name):
+            if (folder / published.events_file).is_file():
+                return Files(name, folder)
+    zips = [downloads_dir() / f"{name}.zip"]
+    if data is not None:
+        zips = [data / name / f"{name}.zip", data / f"{name}.zip", *zips]
+    return next((Files(name, path) for path in zips if path.is_file()), None)
+
+
+def locate(published: Published, download: bool = False) -> Files:
+    """Returns the files of a set on this machine, downloading them first where `download` allows it.
+
+    Raises:
+        MissingDataError: if they are not here; the message says where they may be put.
+        HashMismatchError: if the download is not the published file.
+    """
+    found = find(published)
+    if found is not None:
+        return found
+    if download:
+        return Files(published.name, fetch(published.remote, downloads_dir()))
+    name, data, remote = published.name, data_dir(), published.remote
+    place = f"RECGYM_DATA={data}" if data is not None else "the folder RECGYM_DATA names (it is not set)"
+    raise MissingDataError(
+        f"{name} must be on this machine, got neither {name}/{published.events_file} nor {name}.zip in {place}, "
+        f"nor {downloads_dir() / f'{name}.zip'}; put one of them there, or run `python -m recgym fetch {name}` "
+        f"({remote.size / 1e6:,.1f} MB; {remote.licence}), or use the data set 'synthetic', which needs no file"
+    )
+
+
+def _open_file(path: Path) -> BinaryIO:
+    return open(path, "rb")
+
+
+@contextmanager
+def _open_member(path: Path, member: str) -> Iterator[BinaryIO]:
+    with _zip_errors(path), zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(member)
+        if info.file_size > _MOST_EXPANSION * info.compress_size + (1 << 20):
+            raise DataError(
+                f"a member of {path} must unpack to at most {_MOST_EXPANSION} times its size, got {info.file_size:,} "
+                f"bytes from {info.compress_size:,} in {member}; get the zip again from its publisher"
+            )
+        with archive.open(member) as file:
+            yield file  # type: ignore[misc]  # a ZipExtFile reads like any binary file
+
+
+@contextmanager
+def _zip_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path} must be a whole zip archive, got {type(error).__name__}: {error}; "
+            "delete it and get it again (an interrupted copy or download looks like this)"
+        ) from error

@@ -1,0 +1,42 @@
+"""A log as a sparse matrix of users by items, and the catalog made of fitted item vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from recgym.catalog import Catalog
+from recgym.errors import DataError
+from recgym.log import InteractionLog
+
+
+def interactions(log: InteractionLog) -> sparse.csr_array:
+    """Returns the user-item matrix (n_users, n_items) float64: 1 + log(number of events), 0 where there is none."""
+    ones = np.ones(log.n_events)
+    matrix = sparse.csr_array((ones, log.items, log.offsets), shape=(log.n_users, log.n_items))
+    matrix.sum_duplicates()
+    matrix.data = 1.0 + np.log(matrix.data)
+    return matrix
+
+
+def check_dim(dim: int, log: InteractionLog) -> None:
+    """Raises a DataError if item vectors of width `dim` cannot be fitted to the log."""
+    most = min(log.n_users, log.n_items)
+    if not 1 <= dim <= most:
+        raise DataError(
+            f"dim must lie between 1 and {most}, the smaller of {log.n_users} users and {log.n_items} items, "
+            f"got {dim}; pass dim={most} or less"
+        )
+
+
+def fitted_catalog(vectors: np.ndarray, log: InteractionLog, normalise: bool) -> Catalog:
+    """Returns the catalog of the items of a log with these vectors (n_items, d), each of length 1 where asked.
+
+    An item without events gets a zero vector: nothing is known of it.
+    """
+    known = np.bincount(log.items, minlength=log.n_items) > 0
+    vectors = np.where(known[:, None], vectors, 0.0)
+    if normalise:
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.where(norms > 0, norms, 1.0)
+    return Catalog(vectors, log.item_ids, reward=log.reward, titles=log.titles, features=log.item_features)

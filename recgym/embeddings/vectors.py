@@ -1,0 +1,202 @@
+"""Item vectors made elsewhere: from a dict, `.npy`, `.npz`, safetensors, or (if allowed by name) RecNN's pickle."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from recgym.catalog import Catalog
+from recgym.errors import DataError, MissingDataError
+from recgym.ids import as_ids, some
+from recgym.log import InteractionLog
+
+_MISSING = ("error", "drop", "mean")
+_UNRATED = ("drop", "keep")
+
+
+def load_vectors(
+    source: Any,
+    log: InteractionLog,
+    missing: str = "error",
+    *,
+    unrated: str = "drop",
+    allow_pickle: bool = False,
+) -> tuple[Catalog, InteractionLog]:
+    """Returns (catalog, log) in one item index space: the vectors of a file beside the events they belong to.
+
+    | source | holds |
+    |---|---|
+    | dict | item id -> vector (d,), arrays or tensors |
+    | array, `.npy` | (n_items, d), rows in the order of `log.item_ids` |
+    | `.npz` | `embeddings` (n, d) and `item_ids` (n,); without ids as `.npy` |
+    | `.safetensors` | the same as tensors; ids that are text as a JSON list in the metadata |
+    | `.pkl`, `.pickle` | a pickled dict, RecNN's format; only with `allow_pickle=True`, for a pickle can run any code |
+
+    Args:
+        source: A path, dict or array.
+        log: The whole log, before it is split; it is not changed.
+        missing: What becomes of items of the log that have no vector: `"error"`, `"drop"` (they and their events go) or
+            `"mean"` (they get the mean of the others' vectors).
+        unrated: What becomes of vectors whose item is not in the log: `"drop"` or `"keep"` (as items without events).
+        allow_pickle: Whether a pickle may be opened. Open only files you trust.
+
+    Raises:
+        MissingDataError: if there is no such file.
+        DataError: if the file cannot be read, or items have no vector and `missing` is `"error"`.
+
+    Warns:
+        UserWarning: how many items were dropped, filled or left out.
+
+    Example:
+        >>> log = InteractionLog.from_events([1, 1, 2], ["a", "b", "a"], [1.0, 0.5, 1.0])
+        >>> catalog, log = load_vectors({"b": [0.0, 1.0], "a": [1.0, 0.0]}, log)
+        >>> catalog.item_ids.tolist(), catalog.embeddings.tolist()
+        (['a', 'b'], [[1.0, 0.0], [0.0, 1.0]])
+    """
+    if missing not in _MISSING or unrated not in _UNRATED:
+        given = f"missing={missing!r}, unrated={unrated!r}"
+        raise DataError(f"missing must be one of {_MISSING} and unrated one of {_UNRATED}, got {given}; choose one")
+    ids, vectors = _read(source, log, allow_pickle)
+    row_of = {item_id: row for row, item_id in enumerate(ids.tolist())}
+    if len(row_of) < len(ids):
+        twice = len(ids) - len(row_of)
+        raise DataError(f"vector ids must be unique, got {twice} that stand twice; keep one vector per item")
+    rows = np.array([row_of.get(item_id, -1) for item_id in log.item_ids.tolist()], dtype=np.int64)  # (n_items,)
+    if (rows < 0).any():
+        log = _without_vector(log, rows < 0, ids, missing)
+        rows = rows[rows >= 0] if missing == "drop" else rows
+    chosen = np.where((rows >= 0)[:, None], vectors[rows], vectors[rows[rows >= 0]].mean(axis=0))
+    others = np.setdiff1d(np.arange(len(ids)), rows)
+    if len(others):
+        _report(f"{len(others)} of {len(ids)} vectors belong to no item of the log, e.g. {some(ids[others])}", unrated)
+        if unrated == "keep":
+            log = _with_items(log, ids[others])
+            chosen = np.concatenate([chosen, vectors[others]])
+    catalog = Catalog(chosen, log.item_ids, reward=log.reward, titles=log.titles, features=log.item_features)
+    return catalog, log
+
+
+def _without_vector(log: InteractionLog, without: np.ndarray, ids: np.ndarray, missing: str) -> InteractionLog:
+    n_events = int(without[log.items].sum())
+    found = (
+        f"{int(without.sum())} of {log.n_items} items without one, e.g. {some(log.item_ids[without])} "
+        f"({n_events} of {log.n_events} events)"
+    )
+    if missing == "error" or without.all():
+        raise DataError(
+            f"every item of the log must have a vector, got {found}; the vectors have ids like {some(ids)}: "
+            'add the vectors or pass missing="drop" or "mean"'
+        )
+    _report(found, "drop" if missing == "drop" else "give them the mean vector")
+    return log.select_items(np.flatnonzero(~without)) if missing == "drop" else log
+
+
+def _with_items(log: InteractionLog, item_ids: np.ndarray) -> InteractionLog:
+    """Returns the log with further items at the end; their titles are their ids, their features zero or empty."""
+    titles = log.titles
+    if titles is not None:
+        titles = np.concatenate([titles.astype(object), [str(item_id) for item_id in item_ids.tolist()]])
+    features = {
+        name: np.concatenate([feature, np.zeros((len(item_ids), *feature.shape[1:]), dtype=feature.dtype)])
+        for name, feature in log.item_features.items()
+    }
+    both = as_ids([*log.item_ids.tolist(), *item_ids.tolist()])
+    return replace(log, item_ids=both, titles=titles, item_features=features)
+
+
+def _report(found: str, done: str) -> None:
+    warnings.warn(f"{found}: {done}", UserWarning, stacklevel=3)
+
+
+def _read(source: Any, log: InteractionLog, allow_pickle: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids (n,) and vectors (n, d) float32."""
+    if isinstance(source, Mapping):
+        return _from_mapping(source)
+    if not isinstance(source, (str, Path)):
+        return _by_rows(_array(source), log)
+    path = Path(source)
+    if not path.is_file():
+        raise MissingDataError(f"{path} must be a file of item vectors, got no such file; check the path")
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
+    if path.suffix in (".pkl", ".pickle"):
+        return _read_pickle(path, allow_pickle)
+    if path.suffix not in readers:
+        kinds = ", ".join((*readers, ".pkl", ".pickle"))
+        raise DataError(f"a file of vectors must end in one of {kinds}, got {path.name!r}; convert it")
+    try:
+        ids, vectors = readers[path.suffix](path)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} must be a readable file of vectors, got {problem}; write it again") from error
+    return _by_rows(vectors, log) if ids is None else _aligned(as_ids(ids), vectors)
+
+
+def _read_npy(path: Path) -> tuple[None, np.ndarray]:
+    return None, np.load(path, allow_pickle=False)
+
+
+def _read_npz(path: Path) -> tuple[Any, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return file.get("item_ids"), file["embeddings"]
+
+
+def _read_safetensors(path: Path) -> tuple[Any, np.ndarray]:
+    with safe_open(path, framework="np") as file:
+        listed = (file.metadata() or {}).get("item_ids")
+        ids = json.loads(listed) if listed else file.get_tensor("item_ids") if "item_ids" in file.keys() else None  # noqa: SIM118
+        return ids, file.get_tensor("embeddings")
+
+
+def _read_pickle(path: Path, allow_pickle: bool) -> tuple[np.ndarray, np.ndarray]:
+    if not allow_pickle:
+        raise DataError(
+            f"a pickle can run any code when opened, got {path.name!r}; convert it to .npz, "
+            "or pass allow_pickle=True if you trust where it comes from"
+        )
+    try:
+        with open(path, "rb") as file:
+            held = pickle.load(file)
+    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, ValueError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} must be a readable pickle, got {problem}; write it again") from error
+    if not isinstance(held, Mapping):
+        raise DataError(f"{path} must hold a dict of item id to vector, got {type(held).__name__}; convert it")
+    return _from_mapping(held)
+
+
+def _from_mapping(held: Mapping[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
+    vectors = [_array(vector) for vector in held.values()]
+    shapes = {vector.shape for vector in vectors}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        raise DataError(f"all vectors must have one shape (d,), got {sorted(shapes)[:3]}; make them the same width")
+    return _aligned(as_ids(list(held)), np.stack(vectors))
+
+
+def _array(vector: Any) -> np.ndarray:
+    if hasattr(vector, "detach"):  # a torch tensor, perhaps on a GPU or in half precision
+        vector = vector.detach().cpu().float().numpy()
+    return np.asarray(vector, dtype=np.float32)
+
+
+def _by_rows(vectors: np.ndarray, log: InteractionLog) -> tuple[np.ndarray, np.ndarray]:
+    if vectors.ndim != 2 or len(vectors) != log.n_items:
+        raise DataError(
+            f"vectors without ids must have shape ({log.n_items}, d), one row per item of the log, "
+            f"got {vectors.shape}; add their item_ids"
+        )
+    return _aligned(log.item_ids, vectors)
+
+
+def _aligned(ids: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if vectors.ndim != 2 or vectors.shape[0] != len(ids):
+        raise DataError(f"embeddings must have shape ({len(ids)}, d), one row per id, got {vectors.shape}; align them")
+    return ids, np.asarray(vectors, dtype=np.float32)

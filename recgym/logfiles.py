@@ -1,0 +1,66 @@
+"""An interaction log as a folder: one `.npy` file per column, memory-mapped on reading, and a manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recgym import ids, store
+from recgym.errors import StoreError
+
+if TYPE_CHECKING:
+    from recgym.log import InteractionLog
+
+KIND = "log"
+VERSION = 1
+_SINGLE = ("items", "rewards", "offsets", "user_ids", "item_ids", "times", "propensities", "titles")
+_GROUPS = ("extra", "users", "item_features")
+
+
+def save_log(log: InteractionLog, folder: Path) -> None:
+    """Writes a log as one folder; see `InteractionLog.save`."""
+    columns = {name: getattr(log, name) for name in _SINGLE if getattr(log, name) is not None}
+    columns |= {f"{group}/{name}": column for group in _GROUPS for name, column in getattr(log, group).items()}
+    with store.atomic_folder(folder) as target:
+        files = {
+            name: _write_column(target, f"{number:02d}", column)
+            for number, (name, column) in enumerate(columns.items())
+        }
+        about = {"name": log.name, "reward": log.reward, "reward_range": log.reward_range, "columns": files}
+        store.write_manifest(target, KIND, VERSION, about)
+
+
+def open_log(folder: Path) -> dict[str, Any]:
+    """Returns the arguments of the `InteractionLog` in a folder, its `.npy` columns memory-mapped."""
+    about = store.read_manifest(folder, KIND, VERSION)["about"]
+    arguments: dict[str, Any] = {group: {} for group in _GROUPS}
+    for name, file in about["columns"].items():
+        group, _, inner = name.partition("/")
+        column = _read_column(folder / file)
+        if inner:
+            arguments[group][inner] = column
+        else:
+            arguments[name] = column
+    low, high = about["reward_range"]
+    return arguments | {"name": about["name"], "reward": about["reward"], "reward_range": (low, high)}
+
+
+def _write_column(folder: Path, stem: str, column: np.ndarray) -> str:
+    if column.dtype == object:
+        text = json.dumps(ids.to_json(column), ensure_ascii=False)
+        (folder / f"{stem}.json").write_text(text, encoding="utf-8")
+        return f"{stem}.json"
+    np.save(folder / f"{stem}.npy", column, allow_pickle=False)
+    return f"{stem}.npy"
+
+
+def _read_column(path: Path) -> np.ndarray:
+    try:
+        if path.suffix == ".json":
+            return ids.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} must be a readable column, got {error}; it is damaged, save the log again") from None

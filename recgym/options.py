@@ -1,0 +1,97 @@
+"""Checks of what one may ask an environment or user model for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from recgym.errors import DataError
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raises DataError unless `value` is one of the choices.
+
+    Example:
+        >>> check_choice("repeats", "never", ("mask", "zero"))
+        Traceback (most recent call last):
+        recgym.errors.DataError: repeats must be one of ('mask', 'zero'), got 'never'; choose one of them
+    """
+    if value not in choices:
+        raise DataError(f"{name} must be one of {choices}, got {value!r}; choose one of them")
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises DataError unless every size is an integer of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, Integral) or size < 1:
+            raise DataError(f"{name} must be an integer of at least 1, got {size!r}; raise it")
+
+
+def check_items(user_items: np.ndarray, catalog_items: np.ndarray, least: int) -> None:
+    """Raises DataError unless both item ids are the same (n_items,), and at least `least`, frame_size + k."""
+    if not np.array_equal(user_items, catalog_items):
+        raise DataError(
+            f"users and catalog must have the same items in the same order, got {len(user_items)} and "
+            f"{len(catalog_items)} items that differ; make the vectors from the log the users come from"
+        )
+    if len(catalog_items) < least:
+        raise DataError(
+            f"n_items must be at least frame_size + k = {least}, got {len(catalog_items)}; lower frame_size or k"
+        )
+
+
+def reset_mask(mask: Any, n_rows: int) -> np.ndarray | None:
+    """Returns the rows to reset (n_rows,) bool as a copy, or None for all.
+
+    Raises:
+        DataError: unless it is a NumPy bool array of that shape with a True in it.
+    """
+    if mask is None:
+        return None
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (n_rows,) or not mask.any():
+        got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise DataError(
+            f"reset_mask must be a NumPy bool array ({n_rows},) with at least one True, got {got}; mark rows to reset"
+        )
+    return mask.copy()
+
+
+def asked_users(user: Any, n_rows: int, servable: np.ndarray) -> np.ndarray | None:
+    """Returns who opens each session (n_rows,) int64, or None where nobody is asked for.
+
+    Args:
+        user: A user index, one per row, or None.
+        n_rows: Number of rows.
+        servable: User indices that can open a session.
+
+    Raises:
+        DataError: if it is no index, of a wrong shape, or not servable.
+    """
+    if user is None:
+        return None
+    users = np.asarray(user)
+    if users.dtype.kind not in "iu" or users.shape not in ((), (1,), (n_rows,)):
+        raise DataError(f"option 'user' must be a user index or one per row ({n_rows},), got {user!r}; give indices")
+    known = np.isin(users, servable)
+    if not known.all():
+        raise DataError(
+            f"every asked user must be servable, got {users[~known][:3].tolist()} ({np.count_nonzero(~known)} of "
+            f"{users.size}) not among the {len(servable)} that are; choose from env.users.servable"
+        )
+    return np.broadcast_to(users, (n_rows,)).astype(np.int64)
+
+
+def row_seeds(seed: Any, n_rows: int) -> list[int | None]:
+    """Returns the seed of each row: `seed + i` for an int, the list itself for a list; None goes on without.
+
+    Raises:
+        DataError: if a list has not one entry per row.
+    """
+    if isinstance(seed, Integral):
+        return [int(seed) + row for row in range(n_rows)]
+    if len(seed) != n_rows:
+        raise DataError(f"seeds must be one per row ({n_rows}), got {len(seed)}; give an int or a full list")
+    return list(seed)

@@ -1,0 +1,89 @@
+"""Pictures and text of one session: what the user saw, was shown and answered."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+METADATA: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # of every environment
+_WIDTH, _LINE, _MARGIN = 560, 18, 12
+_INK, _FAINT, _PAPER = (32, 32, 36), (140, 140, 148), (250, 250, 247)
+_GOOD, _BAD, _BAR = (38, 128, 72), (176, 58, 46), (222, 224, 230)
+
+
+class View(NamedTuple):
+    """What there is to see of one session."""
+
+    user: str
+    step: int
+    horizon: int
+    total: float  # sum of rewards so far
+    shown: list[str]  # the last slate; empty after a reset
+    answered: list[bool]
+    frame: list[tuple[str, float]]  # titles and rewards, oldest first, padding left out
+
+
+def as_text(view: View) -> str:
+    """Returns a session as lines of text.
+
+    Example:
+        >>> print(as_text(View("7", 1, 20, 0.5, ["Alien"], [True], [("Up", -0.25), ("Alien", 0.5)])))
+        user 7   step 1 of 20   return +0.50
+        shown: [+] Alien
+        frame:
+          -0.25  Up
+          +0.50  Alien
+    """
+    lines = [_headline(view)]
+    if view.shown:
+        marks = (
+            f"[{'+' if answered else ' '}] {title}" for title, answered in zip(view.shown, view.answered, strict=True)
+        )
+        lines.append("shown: " + "   ".join(marks))
+    lines += ["frame:", *(f"  {reward:+.2f}  {title}" for title, reward in view.frame)]
+    return "\n".join(lines)
+
+
+def as_image(view: View, frame_size: int, k: int) -> np.ndarray:
+    """Returns a session as a picture (H, W, 3) uint8; its size depends on `frame_size` and `k` alone.
+
+    Answered items are green, others red. In the frame, newest on top, a bar to the right of the middle is a positive
+    reward, to the left a negative one; the longest bar is the largest reward in sight.
+    """
+    from PIL import Image, ImageDraw
+
+    height = 2 * _MARGIN + _LINE * (frame_size + k + 4)
+    image = Image.new("RGB", (_WIDTH, height), _PAPER)
+    draw = ImageDraw.Draw(image)
+    y = _MARGIN
+    for text, colour in _upper_lines(view, k):
+        draw.text((_MARGIN, y), _printable(text), fill=colour)
+        y += _LINE
+    largest = max((abs(reward) for _, reward in view.frame), default=0.0) or 1.0
+    middle, half = _WIDTH - 110, 90
+    for title, reward in reversed(view.frame):
+        tip = middle + round(half * reward / largest)
+        draw.text((_MARGIN, y), _printable(title)[:60], fill=_INK)
+        draw.rectangle((middle - half, y + 6, middle + half, y + 8), fill=_BAR)
+        draw.rectangle((min(middle, tip), y + 2, max(middle, tip), y + 12), fill=_GOOD if reward >= 0 else _BAD)
+        y += _LINE
+    return np.asarray(image, dtype=np.uint8).copy()
+
+
+def _upper_lines(view: View, k: int) -> list[tuple[str, tuple[int, int, int]]]:
+    """Returns the k + 4 lines above the frame and their colours."""
+    shown = [
+        (f"  {title}", _GOOD if answered else _BAD) for title, answered in zip(view.shown, view.answered, strict=True)
+    ]
+    empty = [("", _FAINT)] * (k - len(shown))
+    return [(_headline(view), _INK), ("shown", _FAINT), *shown, *empty, ("", _FAINT), ("frame, newest first", _FAINT)]
+
+
+def _headline(view: View) -> str:
+    return f"user {view.user}   step {view.step} of {view.horizon}   return {view.total:+.2f}"
+
+
+def _printable(text: str) -> str:
+    """Returns text in the characters every build of the drawing library has."""
+    return text.encode("latin-1", "replace").decode("latin-1")

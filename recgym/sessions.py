@@ -1,0 +1,141 @@
+"""All that changes while users are shown items, B sessions at a time, and how it changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recgym.rng import RowRandom
+
+if TYPE_CHECKING:
+    from recgym.users.base import Response, UserModel
+
+ALL = slice(None)
+
+
+class Sessions:
+    """B sessions: who they are with, the frame, what was seen, the last slate. Ending and restarting is the caller's.
+
+    Attributes:
+        users: The user model; not part of a copy or pickle, whoever makes one puts it back.
+        random: Streams of the rows; their `step` is the number of slates shown in the session.
+        state: The user model's own arrays, None before the first session.
+        user: User indices (B,) int64.
+        items: Frames (B, F) int32, oldest first, padded on the left with n_items.
+        rewards: Rewards of the frames (B, F) float32.
+        seen: Items shown or in a frame (B, n_items + 1) bool; the last column means nothing.
+        slate: What was shown last (B, k) int64, n_items before the first step.
+        answered: Which of it was answered (B, k) bool.
+        worth: What each place of it earned (B, k) float64; the step's reward is their sum.
+        total: Sum of rewards in the session (B,) float64.
+    """
+
+    def __init__(
+        self, users: UserModel, n_rows: int, frame_size: int, k: int, horizon: int, repeats: str, miss_reward: float
+    ) -> None:
+        n_items = users.n_items
+        self.users = users
+        self.frame_size, self.horizon, self.repeats, self.miss_reward = frame_size, horizon, repeats, miss_reward
+        self.random = RowRandom.from_seeds([0] * n_rows)
+        self.state: Any = None
+        self.user = np.zeros(n_rows, dtype=np.int64)
+        self.items = np.full((n_rows, frame_size), n_items, dtype=np.int32)
+        self.rewards = np.zeros((n_rows, frame_size), dtype=np.float32)
+        self.seen = np.zeros((n_rows, n_items + 1), dtype=bool)
+        self.slate = np.full((n_rows, k), n_items, dtype=np.int64)
+        self.answered = np.zeros((n_rows, k), dtype=bool)
+        self.worth = np.zeros((n_rows, k), dtype=np.float64)
+        self.total = np.zeros(n_rows, dtype=np.float64)
+        self._may_run_out = repeats == "mask" and n_items < frame_size + horizon * (k + 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "users": None}
+
+    @property
+    def n_items(self) -> int:
+        """Number of items; as an item index it means padding or an empty place."""
+        return self.seen.shape[1] - 1
+
+    def begin(self, rows: Any, users: np.ndarray | None = None) -> None:
+        """Begins new sessions in R rows (an index array or slice; at first all), with given users or drawn ones."""
+        self.random.begin(rows)
+        state, opening = self.users.start(self.random, rows, self.frame_size, users)
+        if self.state is None:
+            self.state = state
+        else:
+            self.state = type(state)(*(_put(old, rows, new) for old, new in zip(self.state, state, strict=True)))
+        self.user[rows] = opening.user
+        self.items[rows] = opening.items
+        self.rewards[rows] = opening.rewards
+        self.seen[rows] = False
+        self.seen[np.arange(len(self.user))[rows][:, None], self.items[rows]] = True
+        self.slate[rows] = self.n_items
+        self.answered[rows] = False
+        self.worth[rows] = 0.0
+        self.total[rows] = 0.0
+
+    def candidates(self) -> Any:
+        """Returns the items that the user model lets be shown now (B, C) int, or None for all."""
+        return self.users.candidates(self.random, ALL, self.state)
+
+    def blocked(self) -> np.ndarray | None:
+        """Returns which items must not be chosen again (B, n_items) bool, a view, or None where any may."""
+        return self.seen[:, :-1] if self.repeats == "mask" else None
+
+    def allowed(self) -> np.ndarray:
+        """Returns which items may be shown now (B, n_items) bool."""
+        allowed = ~self.seen if self.repeats == "mask" else np.ones_like(self.seen)
+        candidates = self.candidates()
+        return (allowed if candidates is None else allowed & self._listed(candidates))[:, :-1]
+
+    def advance(self, slate: np.ndarray, candidates: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Shows a slate (B, k) int64 in every row; returns rewards (B,) float64, terminated and truncated (B,) bool."""
+        void = self._void(slate, candidates)
+        offered = np.where(void, self.n_items, slate)
+        self.state, response = self.users.respond(self.random, ALL, self.state, offered, candidates)
+        worth = np.where(response.answered, response.rewards.astype(np.float64), self.miss_reward)  # (B, k)
+        worth[void] = 0.0
+        rewards = worth.sum(axis=1)
+        self._enter(response)
+        self.slate, self.answered, self.worth = slate, response.answered, worth
+        self.total += rewards
+        self.random.step += 1
+        terminated = response.left
+        truncated = response.ended | (self.random.step >= self.horizon)
+        if self._may_run_out:
+            truncated |= np.count_nonzero(~self.seen[:, :-1], axis=1) < slate.shape[1]
+        return rewards, terminated, truncated & ~terminated
+
+    def _void(self, slate: np.ndarray, candidates: Any) -> np.ndarray:
+        """Returns which places count as empty (B, k) bool, repeats and no candidates; notes what was shown as seen."""
+        void = np.zeros(slate.shape, dtype=bool)
+        everyone = np.arange(len(slate))
+        if self.repeats != "allow":
+            for place in range(slate.shape[1]):  # in turn, so that an item is a repeat of its like in the same slate
+                void[:, place] = self.seen[everyone, slate[:, place]]
+                self.seen[everyone, slate[:, place]] = True
+        return void if candidates is None else void | ~self._listed(candidates)[everyone[:, None], slate]
+
+    def _listed(self, candidates: Any) -> np.ndarray:
+        listed = np.zeros_like(self.seen)
+        listed[np.arange(len(candidates))[:, None], candidates] = True
+        return listed
+
+    def _enter(self, response: Response) -> None:
+        """Pushes what happened into the frames from the right, one event of each row at a time."""
+        for place in range(response.enters.shape[1]):
+            rows = np.flatnonzero(response.enters[:, place])
+            if len(rows):
+                item = response.enter_items[rows, place]
+                self.items[rows] = np.concatenate([self.items[rows, 1:], item[:, None]], axis=1)
+                reward = response.enter_rewards[rows, place]
+                self.rewards[rows] = np.concatenate([self.rewards[rows, 1:], reward[:, None]], axis=1)
+                self.seen[rows, item] = True
+
+
+def _put(old: np.ndarray, rows: Any, new: np.ndarray) -> np.ndarray:
+    """Returns `old` with `new` at `rows`, as a new array: a model may have given one array for two fields."""
+    both = old.copy()
+    both[rows] = new
+    return both

@@ -1,0 +1,189 @@
+"""Users who answer from their log."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recgym.errors import DataError
+from recgym.log import InteractionLog
+from recgym.options import check_choice
+from recgym.rng import RowRandom
+from recgym.users.base import START_STREAM, Opening, Response
+
+
+class ReplayState(NamedTuple):
+    """Where B sessions stand in the log."""
+
+    user: Any  # (B,) int64
+    first: Any  # (B,) int64: event of the log from which on answers count
+    next: Any  # (B,) int64: event of the log that comes next, under `advance="log"`
+    left: Any  # (B,) int64: answers the user can still give, under `advance="answer"`
+
+
+class ReplayUsers:
+    """Every session is one logged user, who answers with what the log says and nothing else.
+
+    **Start.** A user is drawn uniformly from the servable ones. Their first F events are the opening frame; the events
+    after it are the answers they can give. Users with F events or fewer are served when `min_history` is below F: they
+    open with their first `min_history` events, padded on the left.
+
+    **Answer**, for a user u, a shown item i and r(u, i) the logged reward after the opening frame (the latest, if
+    i stands there twice):
+
+    | `advance` | answered | reward | enters the frame |
+    |---|---|---|---|
+    | `"answer"` | u has r(u, i) | r(u, i) | the answered items, in slate order, with their rewards |
+    | `"log"` | i is the item of u's next event | its reward | the next event, whatever was shown |
+
+    Under `answers="first"` only the first answered item of a slate counts.
+
+    **Ends.** Under `"answer"` a user who has given as many answers as there are different items after the opening frame
+    has none left; under `"log"` the log ends with the user's last event. Either ends the data, not the user's story,
+    so it truncates; `end_of_log="terminal"` makes it terminate.
+
+    **Mind** that this is no unbiased simulator: an item the user never rated counts as a miss, liked or not.
+
+    Args:
+        log: Who answers; its rewards are the answers.
+        frame_size: F, which must be that of the environment; it decides who is servable.
+        advance: `"answer"` or `"log"`.
+        end_of_log: `"truncate"` or `"terminal"`.
+        min_history: Events an opening frame must have; None means `frame_size`. A user needs one more.
+        answers: `"all"` or `"first"`.
+
+    Raises:
+        DataError: if an option is unknown, or no user has enough events.
+    """
+
+    def __init__(
+        self,
+        log: InteractionLog,
+        frame_size: int = 10,
+        *,
+        advance: str = "answer",
+        end_of_log: str = "truncate",
+        min_history: int | None = None,
+        answers: str = "all",
+    ) -> None:
+        check_choice("advance", advance, ("answer", "log"))
+        check_choice("end_of_log", end_of_log, ("truncate", "terminal"))
+        check_choice("answers", answers, ("all", "first"))
+        self.log = log
+        self.frame_size = frame_size
+        self.min_history = frame_size if min_history is None else min_history
+        if not 0 <= self.min_history <= frame_size:
+            raise DataError(f"min_history must lie in 0..frame_size={frame_size}, got {min_history}; choose in between")
+        self.advance = advance
+        self.end_of_log = end_of_log
+        self.answers = answers
+        self.n_items = log.n_items
+        self.item_ids = log.item_ids
+        self.user_ids = log.user_ids
+        self.servable = np.flatnonzero(log.lengths > self.min_history)  # (n,) int64
+        if len(self.servable) == 0:
+            raise DataError(
+                f"some user must have at least {self.min_history + 1} events (the opening frame and one answer), got "
+                f"{log.n_users} users with {log.lengths.max(initial=0)} at most; lower frame_size or min_history"
+            )
+        self.reward_range = _checked_range(log)
+        if advance == "answer":
+            self._index_answers()
+
+    def _index_answers(self) -> None:
+        """Sorts events by (user, item), earlier first, so that a search finds the latest event of an item."""
+        log = self.log
+        keys = np.repeat(np.arange(log.n_users, dtype=np.int64) * (log.n_items + 1), log.lengths) + log.items
+        number = np.int32 if log.n_events < 2**31 - 1 else np.int64
+        self._order = np.argsort(keys, kind="stable").astype(number)  # (n_events,) event of the log by sorted place
+        keys = keys[self._order]
+        latest = np.zeros(log.n_events + 1, dtype=number)
+        latest[1 + self._order[np.append(keys[1:] != keys[:-1], True)]] = 1
+        self._different = np.cumsum(latest, dtype=number)  # (n_events + 1,): how many events before it are the latest
+        self._strides = [1 << bit for bit in reversed(range(int(log.lengths.max()).bit_length()))]
+        self._keys = np.append(keys, np.full(2 * self._strides[0], np.iinfo(np.int64).max))  # never looked past its end
+
+    def _latest(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the latest event of items (B, k) by users (B,), and whether there is one.
+
+        Halving strides through the user's own stretch of the keys; all rows at once, so that cache misses overlap.
+        """
+        key = user[:, None] * (self.n_items + 1) + item  # (B, k); an empty place, item n_items, is no key
+        place = np.broadcast_to(self.log.offsets[user][:, None] - 1, key.shape)  # last key known not to be above
+        for stride in self._strides:
+            further = place + stride
+            place = np.where(self._keys[further] <= key, further, place)
+        return self._order[place], self._keys[place] == key
+
+    def start(self, random: RowRandom, rows: Any, frame_size: int, users: Any = None) -> tuple[ReplayState, Opening]:
+        """Returns where each session stands in the log, and its opening frame; see `UserModel`."""
+        if frame_size != self.frame_size:
+            raise DataError(
+                f"the frame size must be the users' own, got {frame_size} and {self.frame_size}; give both the same"
+            )
+        if users is None:
+            users = self.servable[random.integers(rows, 1, START_STREAM, len(self.servable))[:, 0]]  # (R,)
+        log = self.log
+        begin, end = log.offsets[users], log.offsets[users + 1]
+        opening = np.where(end - begin > frame_size, frame_size, self.min_history)  # (R,)
+        first = begin + opening
+        events = first[:, None] + np.arange(-frame_size, 0)  # (R, F)
+        padded = events < begin[:, None]
+        events = np.where(padded, 0, events)
+        items = np.where(padded, self.n_items, log.items[events]).astype(np.int32)
+        rewards = np.where(padded, 0, log.rewards[events]).astype(np.float32)
+        left = self._different[end] - self._different[first] if self.advance == "answer" else end - first
+        return ReplayState(users, first, first, left), Opening(users, items, rewards)
+
+    def respond(
+        self, random: RowRandom, rows: Any, state: ReplayState, slate: Any, candidates: Any = None
+    ) -> tuple[ReplayState, Response]:
+        """Returns where each session stands next, and what the log answers; see `UserModel`."""
+        if self.advance == "log":
+            return self._respond_next(state, slate)
+        event, rated = self._latest(state.user, slate)
+        answered = rated & (event >= state.first[:, None])  # (B, k)
+        if self.answers == "first":
+            answered &= np.cumsum(answered, axis=1) == 1
+        rewards = self.log.rewards[event]
+        left = state.left - answered.sum(axis=1)
+        response = Response(answered, rewards, answered, slate, rewards, *self._ends(left <= 0))
+        return state._replace(left=left), response
+
+    def _respond_next(self, state: ReplayState, slate: Any) -> tuple[ReplayState, Response]:
+        end = self.log.offsets[state.user + 1]
+        event = np.minimum(state.next, end - 1)[:, None]  # (B, 1); rows past their end are about to restart
+        item, reward = self.log.items[event], self.log.rewards[event]
+        answered = slate == item  # (B, k)
+        response = Response(
+            answered,
+            np.broadcast_to(reward, slate.shape),
+            np.ones(item.shape, dtype=bool),
+            item,
+            reward,
+            *self._ends(state.next + 1 >= end),
+        )
+        return state._replace(next=state.next + 1), response
+
+    def _ends(self, over: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (left, ended) for the sessions that are over (B,) bool."""
+        never = np.zeros_like(over)
+        return (over, never) if self.end_of_log == "terminal" else (never, over)
+
+    def candidates(self, random: RowRandom, rows: Any, state: ReplayState) -> None:
+        """Returns None: any item may be shown."""
+        return None
+
+
+def _checked_range(log: InteractionLog) -> tuple[float, float]:
+    """Returns the log's declared reward range after checking that its rewards are finite and inside it."""
+    low, high = log.reward_range or (0.0, 0.0)
+    found_low, found_high = float(np.min(log.rewards)), float(np.max(log.rewards))
+    inside = np.float32(low) <= found_low and found_high <= np.float32(high)
+    if not (np.isfinite([low, high]).all() and inside):
+        raise DataError(
+            f"rewards must be finite and lie in reward_range, got {found_low} to {found_high} for a range {low} to "
+            f"{high}; give the log's true reward_range"
+        )
+    return low, high

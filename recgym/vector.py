@@ -1,0 +1,297 @@
+"""The environment: sessions of users who are shown items, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from recgym.actions import ActionMapper, EmbeddingActions, ItemActions
+from recgym.catalog import Catalog
+from recgym.errors import ActionError, DataError
+from recgym.options import asked_users, check_choice, check_items, check_sizes, reset_mask, row_seeds
+from recgym.render import METADATA, View, as_image, as_text
+from recgym.sessions import ALL, Sessions
+from recgym.spaces import OBSERVATIONS, masked_infos, observation_space, observe, one_row, padded_ids, scalar_ids
+
+if TYPE_CHECKING:
+    from recgym.users.base import UserModel
+
+ACTIONS = ("embedding", "item")
+REPEATS = ("mask", "zero", "allow")
+Recipe = Callable[[], tuple[Catalog, "UserModel"]]  # makes the parameters anew, so that a pickle need not hold them
+
+
+class RecVectorEnv(VectorEnv):
+    """B sessions with users who answer what they are shown; row i equals a `RecEnv` seeded `s + i`.
+
+    **Start.** The user model says who opens a session and with which frame, the last F events of that user. Items
+    of the opening frame count as seen.
+
+    **Step.** The action mapper turns each action into a slate of k items, the user model answers, and what the user
+    consumed enters the frame from the right:
+
+        reward = sum over the slate of: the answer's reward where answered, `miss_reward` where not, 0 where a repeat
+
+    **Spaces**, for F = `frame_size`, d the width of an item vector and n items:
+
+    | option | space of one row |
+    |---|---|
+    | `observation="frame"` | Box (F*(d+1),) float32: F item vectors oldest first, then F rewards oldest first |
+    | `observation="history"` | Dict: `items` Box 0..n (F,) int32, left-padded with n; `rewards` Box (F,) float32 |
+    | `action="embedding"` | Box -1..1 (d,) float32: the k nearest items by `mapper` are shown |
+    | `action="item"` | Discrete(n), or MultiDiscrete of k of them |
+
+    **Repeats**, items that were shown in this session, stood in a frame of it, or stand twice in the slate:
+
+    | `repeats` | |
+    |---|---|
+    | `"mask"` | vectors never choose one; as an item action it earns zero; `action_masks()` tells |
+    | `"zero"` | may be chosen, earns zero, is not answered |
+    | `"allow"` | is like any other item |
+
+    **Ends.** `terminated` when the user model says the user left; `truncated` after `horizon` steps, when the model
+    knows no more of the user, or when fewer than k unseen items are left under `"mask"`; never both.
+
+    **Infos**, the same keys at every reset and step: `user` (index), `user_id`, `items` (k,) (the slate; n before the
+    first), `item_ids` (k,), `answered` (k,) bool, `item_rewards` (k,) (what each place earned).
+
+    **Reset options**: `user`, an index or one per row; `reset_mask` (B,) bool, the rows to reset.
+
+    **Autoreset**: all three modes of Gymnasium. Under `"NextStep"` the step after an end ignores the action and returns
+    reward 0 with the new session's first observation: drop those rows when learning, or use `"SameStep"`.
+
+    Args:
+        num_envs: B.
+        users: How users answer.
+        catalog: The items; in the index order of `users`.
+        frame_size: F.
+        horizon: Steps after which a session is cut off.
+        k: Items shown together.
+        action: `"embedding"` or `"item"`.
+        mapper: `"inner"`, `"cosine"` or `"l2"`; for vectors only (see `EmbeddingActions`).
+        observation: `"frame"` or `"history"`.
+        repeats: `"mask"`, `"zero"` or `"allow"`.
+        miss_reward: What an item earns that is shown for the first time and not answered.
+        autoreset_mode: `"NextStep"`, `"SameStep"` or `"Disabled"`, or Gymnasium's enum.
+        render_mode: None, `"ansi"` or `"rgb_array"`.
+        max_episode_steps: Another name for a limit on steps; the smaller one counts. None or -1 is no limit.
+        recipe: Makes (catalog, users) anew; if given, a pickle holds the recipe and not the data.
+
+    Raises:
+        DataError: if an option is unknown or out of range, or the users' items are not the catalog's.
+    """
+
+    metadata = METADATA
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        users: UserModel,
+        catalog: Catalog,
+        frame_size: int = 10,
+        horizon: int = 20,
+        k: int = 1,
+        action: str = "embedding",
+        mapper: str = "inner",
+        observation: str = "frame",
+        repeats: str = "mask",
+        miss_reward: float = 0.0,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        recipe: Recipe | None = None,
+    ) -> None:
+        check_choice("action", action, ACTIONS)
+        check_choice("observation", observation, OBSERVATIONS)
+        check_choice("repeats", repeats, REPEATS)
+        check_choice("render_mode", render_mode, (None, *METADATA["render_modes"]))
+        check_choice("autoreset_mode", autoreset_mode, [form for mode in AutoresetMode for form in (mode, mode.value)])
+        limit = horizon if max_episode_steps in (None, -1) else max_episode_steps
+        check_sizes(num_envs=num_envs, frame_size=frame_size, horizon=horizon, k=k, max_episode_steps=limit)
+        check_items(users.item_ids, catalog.item_ids, frame_size + k)
+        self.num_envs = num_envs
+        self.users, self.catalog, self.recipe = users, catalog, recipe
+        self.frame_size, self.k = frame_size, k
+        self.horizon = min(horizon, limit)
+        self.action, self.observation, self.repeats = action, observation, repeats
+        self.miss_reward = miss_reward
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
+        self.render_mode = render_mode
+        self._mapper_name = mapper
+        self.single_observation_space = observation_space(observation, catalog, frame_size, users.reward_range)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._sessions = Sessions(users, num_envs, frame_size, k, self.horizon, repeats, miss_reward)
+        self._derive()
+        self.single_action_space = self.mapper.single_space
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.seeded = False  # whether the rows have keys
+        self._ended = np.zeros(num_envs, dtype=bool)  # rows that wait for a reset
+
+    def _derive(self) -> None:
+        """Makes what follows from the parameters, and is not worth a place in a pickle."""
+        self.mapper: ActionMapper = (
+            ItemActions(self.catalog.n_items, self.k)
+            if self.action == "item"
+            else EmbeddingActions(self.catalog, self.k, self._mapper_name)
+        )
+        self._sessions.users = self.users
+        self._user_ids, self._item_ids = scalar_ids(self.users.user_ids), padded_ids(self.catalog.item_ids)
+
+    # -- Gymnasium's interface -------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begins sessions, in all rows or those of `options["reset_mask"]`; returns observations and infos.
+
+        Args:
+            seed: Row i gets seed `seed + i`, or `seed[i]`. None goes on with the row's own stream.
+            options: `user`: index, or one per row (B,), of who opens the session. `reset_mask`: rows to reset.
+        """
+        options = dict(options or {})
+        mask = reset_mask(options.pop("reset_mask", None), self.num_envs)
+        asked = asked_users(options.pop("user", None), self.num_envs, self.users.servable)
+        if options:
+            raise DataError(f"reset options must be 'user' or 'reset_mask', got {sorted(options)}; drop the others")
+        if mask is not None and self._sessions.state is None:
+            raise ResetNeeded("all rows must be reset before some of them, got a reset_mask first; reset without it")
+        self._seed_rows(seed, mask)
+        rows: Any = slice(None) if mask is None else np.flatnonzero(mask)
+        self._sessions.begin(rows, None if asked is None else asked[rows])
+        self._ended[rows] = False
+        return self._observation(), self._infos(mask)
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Shows what the actions ask for; returns observations, rewards, terminations, truncations and infos."""
+        if self._sessions.state is None:
+            raise ResetNeeded("an environment must be reset before its first step, got a step; call reset()")
+        waiting = np.flatnonzero(self._ended)
+        if len(waiting) and self.autoreset_mode == AutoresetMode.DISABLED:
+            raise ResetNeeded(
+                f"a session that has ended must be reset before the next step, got a step with {len(waiting)} of "
+                f"{self.num_envs} rows ended, e.g. {waiting[:3].tolist()}; reset them (options={{'reset_mask': ...}})"
+            )
+        rewards, terminated, truncated = self._sessions.advance(*self._slates(actions, waiting))
+        if len(waiting):  # only under NEXT_STEP: their action was ignored, they begin anew
+            rewards[waiting], terminated[waiting], truncated[waiting] = 0.0, False, False
+            self._sessions.begin(waiting)
+        done = terminated | truncated
+        last: dict[str, Any] = {}
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            if done.any():
+                last = self._last(done)
+                self._sessions.begin(np.flatnonzero(done))
+        else:
+            self._ended = done
+        return self._observation(), rewards, terminated, truncated, self._infos() | last
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Returns one picture (H, W, 3) uint8 or text per row, by `render_mode`."""
+        if self.render_mode is None:
+            gym.logger.warn("render() needs a render_mode; pass render_mode='ansi' or 'rgb_array' when making the env")
+            return None
+        views = [self._view(row) for row in range(self.num_envs)]
+        if self.render_mode == "ansi":
+            return tuple(as_text(view) for view in views)
+        return tuple(as_image(view, self.frame_size, self.k) for view in views)
+
+    def action_masks(self) -> np.ndarray:
+        """Returns which items may be shown now (B, n_items) bool: candidates; under `repeats="mask"`, unseen ones."""
+        return self._sessions.allowed()
+
+    # -- parts of a step -------------------------------------------------------------------------------------------
+
+    def _slates(self, actions: Any, ignored: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Returns the slate of every row (B, k) and the candidates; rows `ignored` get any slate."""
+        actions = np.asarray(actions)
+        if actions.shape[:1] != (self.num_envs,):
+            raise ActionError(
+                f"actions must have one row per session, got shape {actions.shape} for {self.num_envs} rows; stack them"
+            )
+        if len(ignored):
+            actions = actions.copy()
+            actions[ignored] = 0
+            self._sessions.seen[ignored] = False  # so that something is left to choose
+        candidates = self._sessions.candidates()
+        blocked = self._sessions.blocked() if self.mapper.masks else None
+        return self.mapper.to_items(actions, blocked, candidates), candidates
+
+    def _seed_rows(self, seed: Any, mask: np.ndarray | None) -> None:
+        if isinstance(seed, Integral):
+            super().reset(seed=int(seed))
+        if seed is None and not self.seeded:
+            seed = self.np_random_seed
+        if seed is None:
+            return
+        for row, row_seed in enumerate(row_seeds(seed, self.num_envs)):
+            if row_seed is not None and (mask is None or mask[row]):
+                self._sessions.random.seed(row, row_seed)
+        self.seeded = True
+
+    def _observation(self, rows: Any = ALL) -> Any:
+        return observe(self.observation, self.catalog, self._sessions.items[rows], self._sessions.rewards[rows])
+
+    def _infos(self, rows: np.ndarray | None = None) -> dict[str, Any]:
+        """Returns the infos of every row, or of rows (B,) bool, with their masks."""
+        now = self._sessions
+        columns = {
+            "user": now.user.copy(),
+            "user_id": self._user_ids[now.user],
+            "items": now.slate.copy(),
+            "item_ids": self._item_ids[now.slate],
+            "answered": now.answered.copy(),
+            "item_rewards": now.worth.copy(),
+        }
+        return masked_infos(columns, rows)
+
+    def _last(self, done: np.ndarray) -> dict[str, Any]:
+        """Returns `final_obs` and `final_info`: the last observation and info of the rows that are done (B,) bool."""
+        rows = np.flatnonzero(done)
+        batch = self._observation(rows)
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for place, row in enumerate(rows):
+            final_obs[row] = one_row(batch, place)
+        final = {"final_obs": final_obs, "final_info": self._infos(done)}
+        return final | {f"_{name}": done.copy() for name in final}
+
+    def _view(self, row: int) -> View:
+        now = self._sessions
+        slate = [int(item) for item in now.slate[row] if item != now.n_items]
+        frame = zip(now.items[row].tolist(), now.rewards[row].tolist(), strict=True)
+        return View(
+            user=str(self._user_ids[now.user[row]]),
+            step=int(now.random.step[row]),
+            horizon=self.horizon,
+            total=float(now.total[row]),
+            shown=[self.catalog.title(item) for item in slate],
+            answered=now.answered[row].tolist()[: len(slate)],
+            frame=[(self.catalog.title(item), reward) for item, reward in frame if item != now.n_items],
+        )
+
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = {"mapper", "_user_ids", "_item_ids"} | ({"catalog", "users"} if self.recipe else set())
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.recipe:
+            self.catalog, self.users = self.recipe()
+        self._derive()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RecVectorEnv:
+        memo |= {id(shared): shared for shared in (self.catalog, self.users, self.recipe)}  # parameters are not copied
+        made = memo[id(self)] = object.__new__(type(self))
+        made.__setstate__(deepcopy(self.__getstate__(), memo))
+        return made

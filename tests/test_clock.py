@@ -1,0 +1,114 @@
+"""Times of every kind a file may hold come out as the same second."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from recgym import datasets
+from recgym.datasets.clock import ticks
+from recgym.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECGYM_CACHE", str(tmp_path / "cache"))
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def events(log):
+    """User id, item id and time of every event, user by user, oldest first."""
+    users, items = log.user_ids[log.event_users()], log.item_ids[log.items]
+    return list(zip(users.tolist(), items.tolist(), log.times.tolist(), strict=True))
+
+
+SECOND = 1_714_564_800  # 2024-05-01 12:00:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (str(SECOND), {}),
+        (f"{SECOND}.25", {}),
+        (str(SECOND * 1000), {}),
+        (str(SECOND * 10**6 + 1), {}),
+        (str(SECOND * 10**9), {}),
+        ("2024-05-01 12:00:00", {}),
+        ("2024-05-01T12:00:00.125", {}),
+        ("2024-05-01T12:00:00Z", {}),
+        ("2024-05-01T14:00:00+02:00", {}),
+        ("01/05/2024 12h", {"time_format": "%d/%m/%Y %Hh"}),
+    ],
+)
+@pytest.mark.parametrize("source", ["csv", "text in a frame"])
+def test_times_of_every_kind(text, options, source, tmp_path):
+    path = write(tmp_path / "p.csv", f"u,i,t\na,x,{text}\n")
+    if source != "csv":
+        path = pd.DataFrame({"u": ["a"], "i": ["x"], "t": [text]})
+    log = datasets.load("table", path=path, user="u", item="i", time="t", **options)
+    assert log.times.tolist() == [SECOND]
+
+
+def test_small_numbers_are_milliseconds_on_request(tmp_path):
+    path = write(tmp_path / "p.csv", "u,i,t\na,x,5000\na,y,4000\n")
+    log = datasets.load("table", path=path, user="u", item="i", time="t", time_unit="ms")
+    assert events(log) == [("a", "y", 4), ("a", "x", 5)]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.to_datetime(["2024-05-01 12:00", "2024-05-01 11:59"]),
+        pd.to_datetime(["2024-05-01 14:00+02:00", "2024-05-01 13:59+02:00"]),
+        [pd.Timestamp("2024-05-01 12:00").to_pydatetime(), pd.Timestamp("2024-05-01 11:59").to_pydatetime()],
+        pd.Series([SECOND, SECOND - 60]).astype("Int64"),
+    ],
+)
+def test_times_in_a_dataframe(column):
+    given = pd.DataFrame({"u": ["a", "a"], "i": ["x", "y"], "t": column})
+    log = datasets.load("table", path=given, user="u", item="i", time="t")
+    assert events(log) == [("a", "y", SECOND - 60), ("a", "x", SECOND)]
+
+
+def test_parts_of_a_second_decide_the_order():
+    given = pd.DataFrame({"u": ["a"] * 3, "i": ["x", "y", "z"], "t": [SECOND + 0.75, SECOND + 0.5, SECOND + 0.75]})
+    log = datasets.load("table", path=given, user="u", item="i", time="t")
+    assert [event[1] for event in events(log)] == ["y", "x", "z"]
+    assert log.times.tolist() == [SECOND] * 3
+
+
+def test_missing_times_are_neither_read_nor_wrong():
+    values, per_second, wild = ticks(pa.chunked_array([["2024-05-01", None, "soon"]]), None, None)
+    assert (values // per_second).tolist() == [SECOND - 12 * 3600, 0, 0]
+    assert wild.tolist() == [False, False, True]
+    values, per_second, wild = ticks(pa.chunked_array([pa.nulls(2)]), None, None)
+    assert values.tolist() == [0, 0]
+    assert not wild.any()
+
+
+@pytest.mark.parametrize(
+    ("highest", "per_second"), [(10**11 - 1, 1), (10**11, 10**3), (10**14, 10**6), (10**17, 10**9)]
+)
+def test_unit_is_told_from_the_size(highest, per_second):
+    assert ticks(pa.chunked_array([[5, highest]]), None, None)[1] == per_second
+
+
+def test_text_is_read_the_way_that_fits_more_of_it():
+    wild = ticks(pa.chunked_array([["10", "20", "soon"]]), None, None)[2]
+    assert wild.tolist() == [False, False, True]
+    wild = ticks(pa.chunked_array([["2024-05-01", "2024-05-02", "x"]]), None, None)[2]
+    assert wild.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("values", [[np.inf], [-np.inf], [1e300], [float(2**63)]])
+def test_numbers_beyond_all_times_are_unreadable(values):
+    assert ticks(pa.chunked_array([values]), "s", None)[2].tolist() == [True]
+
+
+def test_unknown_unit():
+    with pytest.raises(DataError, match=r"time_unit must be one of s, ms, us, ns, got 'h'"):
+        ticks(pa.chunked_array([[1]]), "h", None)

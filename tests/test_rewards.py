@@ -1,0 +1,59 @@
+import doctest
+
+import numpy as np
+import pytest
+
+from recgym import rewards
+from recgym.errors import DataError
+from recgym.rewards import takes_labels, transform_rewards
+
+STARS = np.arange(1, 11) / 2  # half a star to five
+
+
+def test_doctests():
+    assert doctest.testmod(rewards).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("transform", "expected"),
+    [
+        ("scaled", [-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        ("recnn", [-4, -3, -2, -1, 0, 1, 2, 3, 4, 5]),
+        ("raw", STARS),
+        ("binary:4", [0, 0, 0, 0, 0, 0, 0, 1, 1, 1]),
+        ("sign:3.5", [-1, -1, -1, -1, -1, -1, 1, 1, 1, 1]),
+    ],
+)
+def test_numbers(transform, expected):
+    made = transform_rewards(STARS, transform)
+    assert made.dtype == np.float32 and np.allclose(made, expected, atol=1e-7)
+
+
+def test_labels():
+    assert takes_labels("label:pv=1") and not takes_labels("scaled")
+    assert transform_rewards(["buy", "pv", "buy"], "label: pv=1, buy=3").tolist() == [3, 1, 3]
+    assert transform_rewards([1, 2], "label:1=0.5,2=-1").tolist() == [0.5, -1]
+
+
+def test_nothing_given_is_changed_r13():
+    """Source defect R13: ratings were transformed in place, twice if asked twice."""
+    given = STARS.copy()
+    assert (transform_rewards(given, "recnn") == transform_rewards(given, "recnn")).all()
+    assert (given == STARS).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "transform", "match"),
+    [
+        ([1], "stars", "a reward transform must be .* got 'stars'"),
+        ([1], "scaled:3", "got 'scaled:3'"),
+        ([1], "binary", "'binary' needs a number after the colon, got ''"),
+        ([1], "sign:high", "'sign:high' needs a number after the colon, got 'high'"),
+        (["a"], "label:", "a label transform must read 'label:NAME=VALUE,...', got 'label:'"),
+        (["a"], "label:a=much", "got 'label:a=much'"),
+        (["a", "b", "c"], "label:a=1", r"every label must have a value, got \['b', 'c'\] without one"),
+    ],
+)
+def test_bad_transforms(values, transform, match):
+    with pytest.raises(DataError, match=match):
+        transform_rewards(values, transform)
