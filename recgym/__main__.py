@@ -39,8 +39,16 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("id", help="e.g. recgym/Synthetic-Frame-v0")
     fetch = add("fetch", "Downloads a published data set into the cache folder and checks its hash.", _fetch)
     fetch.add_argument("name", help="e.g. ml-20m; `list` names them all")
+    generate = add("generate", "Writes a log of the shape of MovieLens-20M, of any size, to measure with.", _generate)
+    generate.add_argument("path", help="ratings.csv, or a name ending in .parquet")
+    generate.add_argument("--rows", type=int, default=20_000_263, help="how many events (default: %(default)s)")
+    generate.add_argument("--seed", type=int, default=0, help="another seed gives another log (default: %(default)s)")
     check = add("check", "Runs Gymnasium's environment checker on one id; a warning counts as a failure.", _check)
     check.add_argument("id", help="e.g. recgym/Synthetic-Frame-v0")
+    from recgym.policy_report import add_arguments
+
+    judge = add("evaluate-policy", "Estimates from a log with propensities what a policy would have earned.", _evaluate)
+    add_arguments(judge)
     text = "Lists, verifies or clears what was parsed and kept; RECGYM_CACHE names the folder."
     kept = commands.add_parser("cache", help=text, description=text)
     actions = kept.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -48,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     add("verify", "Compares every file of every entry with its recorded hash.", _cache_verify, actions)
     add("clear", "Removes every entry; downloads stay.", _cache_clear, actions)
     return parser
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from recgym.policy_report import run
+
+    return run(options)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -109,6 +123,14 @@ def _fetch(options: argparse.Namespace) -> int:
     from recgym.datasets import fetch
 
     print(f"{fetch(options.name)}: there, and its hash is right")
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from recgym.datasets.generator import generate
+
+    path = generate(options.path, options.rows, options.seed)
+    print(f"{path}: {options.rows:,} rows, {path.stat().st_size / 1e6:,.1f} MB")
     return 0
 
 

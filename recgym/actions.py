@@ -88,8 +88,9 @@ class EmbeddingActions:
     | `"cosine"` | `a . e / abs(e)` (0 for a zero vector) |
     | `"l2"` | `-abs(a - e)`, computed as `a . e - abs(e)**2 / 2` |
 
-    The search is exact. Equal scores go to the lower index. Matrix products round differently for different numbers of
-    rows (by some 1e-7), so items closer to a tie than that may be chosen differently by batches of different size.
+    The search is exact. Equal scores go to the lower index. A library may round a matrix product differently for
+    different numbers of rows (by some 1e-7); then items closer to a tie than that are chosen differently by batches of
+    different size. The product is laid out so that OpenBLAS does not.
 
     Args:
         catalog: The items.
@@ -116,7 +117,7 @@ class EmbeddingActions:
         norms = np.linalg.norm(vectors, axis=1)  # (n_items,)
         if mapper == "cosine":
             vectors = vectors / np.where(norms > 0, norms, 1)[:, None]
-        self._items = np.ascontiguousarray(vectors.T, dtype=np.float32)  # (d, n_items)
+        self._items = np.ascontiguousarray(vectors, dtype=np.float32)  # (n_items, d)
         self._offset = -0.5 * norms**2 if mapper == "l2" else None  # (n_items,)
 
     def to_items(self, actions: Any, blocked: Any = None, candidates: Any = None) -> np.ndarray:
@@ -149,12 +150,13 @@ class EmbeddingActions:
             raise ActionError(f"embedding actions must be floats, got dtype {vectors.dtype}; give a float32 vector")
         fine = np.abs(vectors) <= _LARGEST  # false for NaN too
         if not fine.all():
-            rows = np.flatnonzero(~fine.all(axis=1))
+            bad = np.flatnonzero(~fine.all(axis=1))
             raise ActionError(
-                f"embedding actions must be finite, got NaN, infinity or numbers beyond {_LARGEST:g} in {len(rows)} of "
-                f"{len(vectors)} rows, e.g. rows {rows[:3].tolist()}; mend the policy"
+                f"embedding actions must be finite, got NaN, infinity or numbers beyond {_LARGEST:g} in {len(bad)} of "
+                f"{len(vectors)} rows, e.g. rows {bad[:3].tolist()}; mend the policy"
             )
-        scores = vectors.astype(np.float32, copy=False) @ self._items  # (B, n_items)
+        rows = vectors if len(vectors) > 1 else np.repeat(vectors, 2, axis=0)  # one row alone is rounded differently
+        scores = (rows.astype(np.float32, copy=False) @ self._items.T)[: len(vectors)]  # (B, n_items)
         if self._offset is not None:
             scores += self._offset
         return scores

@@ -12,7 +12,7 @@ from array_api_compat import device as device_of
 from recgym.errors import DataError
 from recgym.frames import Batch, History
 from recgym.log import InteractionLog
-from recgym.windows import locate_windows, shuffled, window_starts
+from recgym.windows import events_ahead, locate_windows, shuffled, window_starts
 
 _AHEAD = 1 << 16  # windows whose places are worked out at a time, about
 _ENDS = ("truncate", "terminal")
@@ -25,6 +25,7 @@ class Places(NamedTuple):
     rows: Any  # (B,) int64 row of the decision; a history that reaches the end of its user has the row after it
     lengths: Any  # (B,) int64 events of the user before the decision
     last: Any  # (B,) bool: it is the user's last event
+    answers: Any  # (B,) int64 row of the event that is taken for the action: `rows`, or a later one of the user
 
 
 class _Columns(NamedTuple):
@@ -50,6 +51,8 @@ class FrameBatches:
         shuffle: Whether to shuffle; if not, windows come user after user, oldest first.
         min_history: Events that must come before a decision, by default F. Fewer means shorter histories too, as frames
             padded on the left with item n_items and reward 0, and `Batch.length` says how many events are real.
+        later: Share of decisions whose action is drawn evenly from all the user's events from it on, instead of
+            being the very next: any of them is an answer under `advance="answer"`. The next frame has it at its end.
         end_of_log: What the last window of a user is: `"truncate"` (the log ends, not the user's story: `truncated`)
             or `"terminal"` (`terminated`, which stops bootstrapping).
         device: None for NumPy arrays, else the torch device that the columns are copied to and batches are made on.
@@ -75,6 +78,7 @@ class FrameBatches:
         *,
         shuffle: bool = True,
         min_history: int | None = None,
+        later: float = 0.0,
         end_of_log: str = "truncate",
         device: Any = None,
         drop_last: bool = True,
@@ -85,11 +89,14 @@ class FrameBatches:
         min_history = frame_size if min_history is None else min_history
         if min_history < 0:
             raise DataError(f"min_history must be at least 0, got {min_history}; give the events before a decision")
+        if not 0.0 <= later <= 1.0:
+            raise DataError(f"later must lie in 0..1, got {later}; give the share of actions drawn from later events")
         if end_of_log not in _ENDS:
             raise DataError(f"end_of_log must be one of {', '.join(_ENDS)}, got {end_of_log!r}; choose one of them")
         self.log, self.device = log, device
         self.frame_size, self.batch_size, self.seed = frame_size, batch_size, seed
         self.shuffle, self.min_history, self.end_of_log, self.drop_last = shuffle, min_history, end_of_log, drop_last
+        self.later = later
         self._starts = window_starts(log.lengths, min_history)
         self.n_windows = int(self._starts[-1])
         if self.n_windows == 0:
@@ -141,7 +148,7 @@ class FrameBatches:
         self._epoch, self._batch = int(state["epoch"]), int(state["batch"])
 
     def _order(self) -> dict[str, Any]:
-        names = ("seed", "shuffle", "batch_size", "frame_size", "min_history", "drop_last", "n_windows")
+        names = ("seed", "shuffle", "batch_size", "frame_size", "min_history", "later", "drop_last", "n_windows")
         return {name: getattr(self, name) for name in names}
 
     def _make(self, epoch: int, first: int, end: int) -> Batch:
@@ -150,14 +157,18 @@ class FrameBatches:
         if self._ahead is None or self._ahead[0] != epoch or not self._ahead[1] <= first < self._ahead[1] + span:
             numbers = np.arange(first, min(first + span, self.n_windows))
             windows = shuffled(numbers, self.n_windows, self.seed, epoch) if self.shuffle else numbers
-            self._ahead = (epoch, first, self._places(windows))
+            self._ahead = (epoch, first, self._places(windows, epoch))
         begin, places = self._ahead[1:]
         return self._cut(Places(*(column[first - begin : end - begin] for column in places)))
 
-    def _places(self, windows: np.ndarray) -> Places:
+    def _places(self, windows: np.ndarray, epoch: int) -> Places:
         users, positions = locate_windows(self._starts, windows, self.min_history)
-        last = positions + 1 == self.log.lengths[users]
-        places = Places(users, self.log.offsets[users] + positions, positions, last)
+        rows = self.log.offsets[users] + positions
+        left = self.log.lengths[users] - positions  # (B,) events from the decision on, itself included
+        answers = rows
+        if self.later > 0.0:
+            answers = rows + events_ahead(windows, left, self.later, self.seed, epoch)
+        places = Places(users, rows, positions, left == 1, answers)
         return places if self.device is None else self._moved(places)
 
     def _cut(self, places: Places) -> Batch:
@@ -165,20 +176,27 @@ class FrameBatches:
         xp = array_namespace(places.rows)
         padding = self.log.n_items if self.min_history < size else None
         items, rewards = _gather(self._columns, places.rows, places.lengths, size, padding, with_decision=True)
+        action, reward = items[:, size], rewards[:, size]
+        next_items, next_rewards = items[:, 1:], rewards[:, 1:]
+        if self.later > 0.0:
+            action = xp.astype(self._columns.items[places.answers], xp.int64)
+            reward = self._columns.rewards[places.answers]
+            next_items = xp.concat([items[:, 1:size], action[:, None]], axis=1)
+            next_rewards = xp.concat([rewards[:, 1:size], reward[:, None]], axis=1)
         never = xp.zeros_like(places.last)
         terminal = self.end_of_log == "terminal"
         return Batch(
             user=places.users,
             items=items[:, :size],
             rewards=rewards[:, :size],
-            action=items[:, size],
-            reward=rewards[:, size],
-            next_items=items[:, 1:],
-            next_rewards=rewards[:, 1:],
+            action=action,
+            reward=reward,
+            next_items=next_items,
+            next_rewards=next_rewards,
             terminated=places.last if terminal else never,
             truncated=never if terminal else places.last,
             length=None if padding is None else xp.clip(places.lengths, None, size),
-            propensity=None if self._columns.propensities is None else self._columns.propensities[places.rows],
+            propensity=None if self._columns.propensities is None else self._columns.propensities[places.answers],
         )
 
     def _moved(self, arrays: Any) -> Any:

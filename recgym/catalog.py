@@ -16,12 +16,12 @@ from recgym.errors import DataError
 class Catalog:
     """The items one can recommend, each with a vector; it knows nothing of users.
 
-    The vectors are kept with one global scale: the longest has norm 1, and `scale` is what they were divided by, so that
-    `embeddings * scale` gives the vectors back. Per-item normalisation is never done here (it destroys what inner products
-    know of popularity). Index `n_items` is padding: a zero row of `table`, never an action, never recommended.
+    The vectors are kept with one global scale: the longest has norm 1, and `scale` is what they were divided by, so
+    that `embeddings * scale` gives the vectors back. Per-item normalisation is never done here (it destroys what inner
+    products know of popularity). Index `n_items` is padding: a zero row of `table`, never an action or recommended.
 
     Attributes:
-        embeddings: Item vectors (n_items, d) float32, norms at most 1. Given vectors of any scale are divided by `scale`.
+        embeddings: Item vectors (n_items, d) float32, norms at most 1. Vectors given on any scale are divided by it.
         item_ids: Outside ids (n_items,), unique, any hashable.
         reward: Name of the reward transform of the log the vectors were made from (see `transform_rewards`).
         titles: What to call the items (n_items,), or None.

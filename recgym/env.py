@@ -30,6 +30,7 @@ class RecEnv(gym.Env):
 
     def __init__(self, *, render_mode: str | None = None, **options: Any) -> None:
         self.rows = RecVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **options)
+        self.metadata = dict(METADATA)  # old versions of SyncVectorEnv write into it
         self.render_mode = render_mode
         self.observation_space = self.rows.single_observation_space
         self.action_space = self.rows.single_action_space

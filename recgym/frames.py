@@ -1,4 +1,4 @@
-"""Histories, frames and batches of logged decisions: always indices, rewards and lengths; vectors are looked up last."""
+"""Histories, frames and batches of logged decisions: indices, rewards and lengths; vectors are looked up last."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from array_api_compat import array_namespace
 class History(NamedTuple):
     """What a scorer or an agent is asked about: B pasts, padded on the left, so the newest event is the last column.
 
-    Arrays are NumPy or torch. Padding is item index n_items with reward 0. An agent that looks at frames takes the last F
-    columns; one that wants it all takes all.
+    Arrays are NumPy or torch. Padding is item index n_items with reward 0. An agent that looks at frames takes the
+    last F columns; one that wants it all takes all.
     """
 
     items: Any  # (B, L) int item indices, oldest first
@@ -42,8 +42,8 @@ class Batch(NamedTuple):
 def encode_frame(table: Any, items: Any, rewards: Any) -> Any:
     """Returns states (B, F*(d+1)): all F item vectors oldest first, then all F rewards oldest first.
 
-    This is RecNN's layout; with F=10 and d=128 a state has 1290 numbers. Works on NumPy arrays and on torch tensors, on any
-    device, as long as the three agree.
+    This is RecNN's layout; with F=10 and d=128 a state has 1290 numbers. Works on NumPy arrays and on torch tensors,
+    on any device, as long as the three agree.
 
     Args:
         table: Item vectors with the padding row last (n_items + 1, d).

@@ -46,6 +46,8 @@ def factorise(values: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
     array = _as_column(values)
     if array.ndim != 1:
         raise DataError(f"{what} ids must have shape (n,), got {array.shape}; give one id per event")
+    if array.dtype.kind == "i" and len(array) and int(array.max()) - int(array.min()) < 4 * len(array):
+        return _factorise_dense(array)
     try:
         index, ids = pd.factorize(array)  # in order of first appearance
     except TypeError as error:
@@ -56,7 +58,7 @@ def factorise(values: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
             f"every event must have its {what} id, got none in {len(missing)} of {len(index)} events, "
             f"e.g. rows {missing[:3].tolist()}; drop or fill them"
         )
-    order = _sorting(ids)
+    order = sorting(ids)
     place = np.empty(len(ids), dtype=np.int32)
     place[order] = np.arange(len(ids), dtype=np.int32)
     return place[index], _narrowed(ids[order]) if ids.dtype == object else ids[order]
@@ -119,7 +121,18 @@ def _narrowed(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _sorting(ids: np.ndarray) -> np.ndarray:
+def _factorise_dense(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `factorise` does for whole numbers that lie close together, by a table of all between them."""
+    first = numbers.min()
+    offset = np.subtract(numbers, first, dtype=np.int64)
+    present = np.zeros(int(offset.max()) + 1, dtype=bool)
+    present[offset] = True
+    place = np.cumsum(present, dtype=np.int32) - np.int32(1)
+    return place[offset], (np.flatnonzero(present) + first).astype(numbers.dtype)
+
+
+def sorting(ids: np.ndarray) -> np.ndarray:
+    """Returns the order that sorts ids (n,) int64; those of kinds without an order between them, within each kind."""
     if ids.dtype != object:
         return np.argsort(ids, kind="stable")
     listed = ids.tolist()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recgym import events, logfiles, splits
+from recgym import events, logfiles, logparts, splits
 from recgym.errors import DataError
 
 
@@ -65,6 +65,8 @@ class InteractionLog:
 
     def __post_init__(self) -> None:
         events.check_columns(self)
+        for name in ("items", "rewards", "offsets", "times", "propensities"):
+            object.__setattr__(self, name, events.read_only(getattr(self, name)))
         if self.reward_range is None:
             low, high = (float(self.rewards.min()), float(self.rewards.max())) if self.n_events else (0.0, 0.0)
             object.__setattr__(self, "reward_range", (low, high))
@@ -128,7 +130,7 @@ class InteractionLog:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Writes the log as one folder: a `.npy` file per column and `manifest.json`; no pickle, all or nothing."""
+        """Writes the log as one folder: a `.npy` file per column and `manifest.json`; all or nothing."""
         logfiles.save_log(self, Path(folder))
 
     @classmethod
@@ -138,7 +140,19 @@ class InteractionLog:
         Raises:
             StoreError: if the folder holds no log, or one that is damaged.
         """
-        return cls(**logfiles.open_log(Path(folder)))
+        log = cls.__new__(cls)
+        log.__dict__.update(logfiles.open_log(Path(folder)))
+        events.check_sizes(log)  # values were checked before they were saved; reading them all takes time and memory
+        return log
+
+    def to_parquet(self, folder: str | Path, n_parts: int = 1) -> None:
+        """Writes the log as `n_parts` Parquet files by ranges of users; `recgym.logparts` has the format."""
+        logparts.write_parts(self, Path(folder), n_parts)
+
+    @classmethod
+    def from_parquet(cls, folder: str | Path, part: int | None = None) -> InteractionLog:
+        """Returns the log that `to_parquet` wrote, or only its part `part`, where all items keep their indices."""
+        return cls(**logparts.read_parts(Path(folder), part))
 
     # -- what it holds ---------------------------------------------------------------------------------------------
 
@@ -187,14 +201,7 @@ class InteractionLog:
     # -- held-out parts --------------------------------------------------------------------------------------------
 
     def split_users(self, test_size: float = 0.05, seed: int = 0) -> tuple[InteractionLog, InteractionLog]:
-        """Returns (train, test): a random share (or count) of the users, with all their events, is held out.
-
-        Example:
-            >>> log = InteractionLog.from_events([1, 1, 2, 3, 4], [5, 6, 5, 6, 5], np.ones(5))
-            >>> train, test = log.split_users(test_size=0.25, seed=0)
-            >>> train.n_users, test.n_users, train.n_items
-            (3, 1, 2)
-        """
+        """Returns (train, test): a random share (or count) of the users, with all their events, is held out."""
         held = splits.held_out_users(self.n_users, test_size, seed)
         parts = self.select_users(np.flatnonzero(~held)), self.select_users(np.flatnonzero(held))
         splits.check_parts(parts[0].n_events, parts[1].n_events, f"test_size={test_size}")
@@ -231,11 +238,8 @@ class InteractionLog:
 
     def filter_users(self, min_events: int) -> InteractionLog:
         """Returns the log of the users with at least `min_events` events; it is an error if there is none."""
-        keep = self.lengths >= min_events
-        if not keep.any():
-            longest = int(self.lengths.max(initial=0))
-            raise DataError(f"some user must have min_events={min_events} events, got {longest} at most; ask for fewer")
-        return self.select_users(np.flatnonzero(keep))
+        events.check_some_user(self.lengths, min_events)
+        return self.select_users(np.flatnonzero(self.lengths >= min_events))
 
     def top_items(self, n: int) -> InteractionLog:
         """Returns the log of the `n` items with most events (ties: the lower index), numbered anew in their order."""
@@ -268,12 +272,7 @@ class InteractionLog:
             keep: Which events stay.
             drop_empty: Whether users left without an event are dropped. If not, user indices stay as they are.
         """
-        keep = np.asarray(keep)
-        if keep.dtype != bool or keep.shape != (self.n_events,):
-            raise DataError(
-                f"keep must be bool of shape ({self.n_events},), got {keep.dtype} of shape {keep.shape}; "
-                "give a mask over the events"
-            )
+        keep = events.checked_mask(keep, self.n_events)
         counts = np.bincount(self.event_users()[keep], minlength=self.n_users)
         users = np.flatnonzero(counts) if drop_empty else np.arange(self.n_users)
         return self._with_events(np.flatnonzero(keep), users, counts[users])

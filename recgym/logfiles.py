@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,19 +25,29 @@ def save_log(log: InteractionLog, folder: Path) -> None:
     """Writes a log as one folder; see `InteractionLog.save`."""
     columns = {name: getattr(log, name) for name in _SINGLE if getattr(log, name) is not None}
     columns |= {f"{group}/{name}": column for group in _GROUPS for name, column in getattr(log, group).items()}
+    save_columns(columns, {"name": log.name, "reward": log.reward, "reward_range": log.reward_range}, folder)
+
+
+def save_columns(columns: Mapping[str, np.ndarray | Path], about: Mapping[str, Any], folder: Path) -> None:
+    """Writes the columns of a log as one folder; a column that is a path is a `.npy` file, which is moved there.
+
+    Args:
+        columns: By name, as in `InteractionLog`; those of groups as `"extra/NAME"`.
+        about: Name, reward transform and reward range of the log.
+        folder: What `open_log` shall read.
+    """
     with store.atomic_folder(folder) as target:
         files = {
             name: _write_column(target, f"{number:02d}", column)
             for number, (name, column) in enumerate(columns.items())
         }
-        about = {"name": log.name, "reward": log.reward, "reward_range": log.reward_range, "columns": files}
-        store.write_manifest(target, KIND, VERSION, about)
+        store.write_manifest(target, KIND, VERSION, {**about, "columns": files})
 
 
 def open_log(folder: Path) -> dict[str, Any]:
-    """Returns the arguments of the `InteractionLog` in a folder, its `.npy` columns memory-mapped."""
+    """Returns the attributes of the `InteractionLog` in a folder, its `.npy` columns memory-mapped."""
     about = store.read_manifest(folder, KIND, VERSION)["about"]
-    arguments: dict[str, Any] = {group: {} for group in _GROUPS}
+    arguments: dict[str, Any] = dict.fromkeys(_SINGLE) | {group: {} for group in _GROUPS}
     for name, file in about["columns"].items():
         group, _, inner = name.partition("/")
         column = _read_column(folder / file)
@@ -48,7 +59,10 @@ def open_log(folder: Path) -> dict[str, Any]:
     return arguments | {"name": about["name"], "reward": about["reward"], "reward_range": (low, high)}
 
 
-def _write_column(folder: Path, stem: str, column: np.ndarray) -> str:
+def _write_column(folder: Path, stem: str, column: np.ndarray | Path) -> str:
+    if isinstance(column, Path):
+        column.rename(folder / f"{stem}.npy")
+        return f"{stem}.npy"
     if column.dtype == object:
         text = json.dumps(ids.to_json(column), ensure_ascii=False)
         (folder / f"{stem}.json").write_text(text, encoding="utf-8")

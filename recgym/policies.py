@@ -71,8 +71,8 @@ class Popularity:
 class RecentPopularity:
     """Scores an item by its training events in the days before the recommendation is made.
 
-    The window ends at `history.time` (exclusive), or at the end of the training log where the history has no time. Events
-    of the whole training log break ties, so that an empty window ranks by overall popularity.
+    The window ends at `history.time` (exclusive), or at the end of the training log where the history has no time.
+    Events of the whole training log break ties, so that an empty window ranks by overall popularity.
 
     Attributes:
         days: Length of the window.

@@ -205,19 +205,20 @@ def _arrays(data: Any) -> list[np.ndarray]:
 
 def assert_same(one: Any, other: Any, what: str) -> None:
     """Raises AssertionError unless two structures are equal to the bit, NaN being equal to itself."""
-    message = f"{what} must be equal, got {one!r} and {other!r}"
-    if isinstance(one, dict):
-        assert isinstance(other, dict) and one.keys() == other.keys(), message
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         for name in one:
             assert_same(one[name], other[name], f"{name!r} of {what}")
-    elif isinstance(one, (tuple, list)):
-        assert len(one) == len(other), message
+    elif isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)) and len(one) == len(other):
         for a, b in zip(one, other, strict=True):
             assert_same(a, b, what)
-    elif isinstance(one, np.ndarray) and one.dtype == object:
+    elif isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.dtype == other.dtype == object:
         assert_same(one.tolist(), other.tolist(), what)
-    elif isinstance(one, np.ndarray):
-        assert one.dtype == other.dtype and one.shape == other.shape, message
-        assert np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"), message
     else:
-        assert bool(one == other) or (one != one and other != other), message
+        assert _equal(one, other), f"{what} must be equal, got {one!r} and {other!r}"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, (np.ndarray, dict, tuple, list)) or isinstance(other, (np.ndarray, dict, tuple, list)):
+        alike = isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.dtype == other.dtype
+        return alike and np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
+    return bool(one == other) or (one != one and other != other)

@@ -32,8 +32,8 @@ Recipe = Callable[[], tuple[Catalog, "UserModel"]]  # makes the parameters anew,
 class RecVectorEnv(VectorEnv):
     """B sessions with users who answer what they are shown; row i equals a `RecEnv` seeded `s + i`.
 
-    **Start.** The user model says who opens a session and with which frame, the last F events of that user. Items
-    of the opening frame count as seen.
+    **Start.** The user model says who opens a session and with which frame, F events from before it. Items of the
+    opening frame count as seen.
 
     **Step.** The action mapper turns each action into a slate of k items, the user model answers, and what the user
     consumed enters the frame from the right:
@@ -67,6 +67,8 @@ class RecVectorEnv(VectorEnv):
 
     **Autoreset**: all three modes of Gymnasium. Under `"NextStep"` the step after an end ignores the action and returns
     reward 0 with the new session's first observation: drop those rows when learning, or use `"SameStep"`.
+
+    **Source.** The frame's layout is RecNN's, the rest this project's own. **Versions** stand in `recgym.registry`.
 
     Args:
         num_envs: B.

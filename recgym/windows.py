@@ -10,8 +10,11 @@ import hashlib
 
 import numpy as np
 
+from recgym.rng import key_words, philox
+
 _MASK = 0xFFFFFFFF
 _ROUNDS = 8
+_AHEAD_STREAM = 0x61686561  # keeps these draws apart from the sessions' of the same seed
 
 
 def window_starts(lengths: np.ndarray, min_history: int) -> np.ndarray:
@@ -90,3 +93,26 @@ def _hash(numbers: np.ndarray, key: np.int64) -> np.ndarray:
     mixed = ((mixed ^ (mixed >> 16)) * 0x85EBCA6B) & _MASK
     mixed = ((mixed ^ (mixed >> 13)) * 0xC2B2AE35) & _MASK
     return mixed ^ (mixed >> 16)
+
+
+def events_ahead(windows: np.ndarray, left: np.ndarray, share: float, seed: int, epoch: int = 0) -> np.ndarray:
+    """Returns how many events after the decision the one lies that is taken for it (B,) int64, 0 to `left - 1`.
+
+    A `share` of the windows draws evenly from all `left` events, the others give 0. A pure function of the window, the
+    seed and the epoch, so that it does not depend on how windows are batched.
+
+    Args:
+        windows: Window numbers (B,).
+        left: Events of the user from the decision on, itself included (B,).
+        share: In 0..1.
+        seed: Which family of draws.
+        epoch: Which draws of the family.
+
+    Example:
+        >>> events_ahead(np.array([0, 1, 2]), np.array([1, 1, 1]), share=1.0, seed=0).tolist()
+        [0, 0, 0]
+    """
+    windows = np.asarray(windows, dtype=np.int64)
+    counter = (windows & _MASK, windows >> 32, np.int64(epoch), np.int64(_AHEAD_STREAM))
+    chance, draw, _, _ = philox(counter, key_words(seed))  # (B,) each, 0..2**32-1
+    return np.where(chance < share * 2.0**32, (draw * np.asarray(left, dtype=np.int64)) >> 32, 0)

@@ -149,3 +149,15 @@ def test_extreme_but_finite_actions_choose_an_item():
 def test_unknown_mapper():
     with pytest.raises(DataError, match=r"mapper must be one of \('inner', 'cosine', 'l2'\), got 'dot'; choose one"):
         EmbeddingActions(make_catalog(), mapper="dot")
+
+
+@pytest.mark.parametrize("mapper", ["inner", "cosine", "l2"])
+def test_scores_of_a_row_do_not_depend_on_the_others(mapper):
+    """Bit for bit, so that even tied items are chosen alike by batches of any size."""
+    random = np.random.default_rng(0)
+    catalog = Catalog(random.normal(size=(1500, 32)), np.arange(1500))
+    actions = random.uniform(-1, 1, size=(64, 32)).astype(np.float32)
+    nearest = EmbeddingActions(catalog, 1, mapper)
+    together = nearest.scores(actions)
+    for size in (1, 2, 3, 5, 8, 17, 32):
+        assert np.array_equal(nearest.scores(actions[7 : 7 + size]), together[7 : 7 + size])

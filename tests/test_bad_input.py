@@ -36,6 +36,7 @@ TABLES = {  # what is wrong -> the file, the message
     ),
     "empty rating": (GOOD + "c,x,,30\n", "column 'r' of .* must be filled in .*, got nothing in line 4"),
     "infinite rating": (GOOD + "c,x,inf,30\n", r"column 'r' of .* must be finite, got inf in line 4 \(1 of 3 rows\)"),
+    "rating beyond 32 bits": (GOOD + "c,x,1e39,30\n", "column 'r' of .* must fit into 32 bits, got 1e\\+39 in line 4"),
     "minus infinite rating": ("u,i,r,t\nc,x,-inf,30\n", "column 'r' of .* must be finite, got -inf in line 2"),
     "no user": (GOOD + ",x,1,30\n", r'column \'u\' of .* must be filled in \(or pass missing="drop".* in line 4'),
     "no item": (GOOD + "c,null,1,30\n", "column 'i' of .* must be filled in .* in line 4"),

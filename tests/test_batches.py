@@ -309,3 +309,34 @@ def test_histories_of_nothing_are_padding(log):
 def test_bad_histories(log, arguments, match):
     with pytest.raises(DataError, match=match):
         histories(log, *arguments)
+
+
+def test_later_actions_are_drawn_from_the_rest_of_the_user(log):
+    batches = FrameBatches(log, 4, 50, later=0.5, drop_last=False)
+    ahead = []
+    for batch in batches:
+        events = batch.reward.astype(np.int64)  # an event is known by its reward
+        decisions = batch.rewards[:, -1].astype(np.int64) + 1
+        ends = log.offsets[batch.user + 1]
+        assert ((events >= decisions) & (events < ends)).all()
+        assert (log.items[events] == batch.action).all()
+        assert (batch.next_items[:, -1] == batch.action).all() and (batch.next_rewards[:, -1] == batch.reward).all()
+        assert (batch.next_items[:, :-1] == batch.items[:, 1:]).all()
+        np.testing.assert_array_equal(batch.propensity, log.propensities[events])
+        np.testing.assert_array_equal(batch.truncated, decisions == ends - 1)
+        ahead.append(events - decisions)
+    share = (np.concatenate(ahead) > 0).mean()
+    assert 0.3 < share < 0.5  # half of the decisions are drawn, a few of them draw the next event
+
+
+def test_later_is_drawn_evenly_and_anew_each_epoch():
+    draws = np.stack([windows.events_ahead(np.arange(6000), np.full(6000, 6), 1.0, seed=3, epoch=e) for e in (0, 1)])
+    assert np.abs(np.bincount(draws[0], minlength=6) - 1000).max() < 150  # 5 standard deviations
+    assert 0.1 < (draws[0] == draws[1]).mean() < 0.23
+    part = windows.events_ahead(np.arange(100, 200), np.full(100, 6), 1.0, seed=3)
+    np.testing.assert_array_equal(part, draws[0][100:200])  # however the windows are batched
+
+
+def test_later_out_of_range_is_refused(log):
+    with pytest.raises(DataError, match=r"later must lie in 0..1, got 1.5"):
+        FrameBatches(log, 4, 8, later=1.5)

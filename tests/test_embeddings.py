@@ -288,3 +288,11 @@ def test_files_that_hold_something_else(small, tmp_path):
         load_vectors(tmp_path / "table.csv", small)
     with pytest.raises(MissingDataError, match=r"none\.npy must be a file of item vectors, got no such file"):
         load_vectors(tmp_path / "none.npy", small)
+
+
+@pytest.mark.parametrize("fit", [svd, als], ids=["svd", "als"])
+def test_fitting_leaves_a_log_with_repeats_as_it_was(fit):
+    log = InteractionLog.from_events([0, 0, 0, 1, 1, 1], [5, 5, 3, 3, 3, 4], [1.0] * 6, [1, 2, 3, 4, 5, 6])
+    before = log.items.copy(), log.offsets.copy()
+    fit(log, dim=2)
+    assert (log.items == before[0]).all() and (log.offsets == before[1]).all()

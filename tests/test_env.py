@@ -84,6 +84,7 @@ def test_log_advance_moves_whatever_is_shown():
     events, misses = env.users.log.user(0), unrated_items(env, 0)
     observation, reward, *_ = env.step(misses[0])
     assert reward == -0.5 and observation["items"].tolist() == events.items[1:6].tolist()
+    assert observation["rewards"].tolist() == events.rewards[1:6].tolist()  # the log's, not the miss's
     observation, reward, *_ = env.step(events.items[6])
     assert reward == pytest.approx(events.rewards[6]) and observation["items"].tolist() == events.items[2:7].tolist()
 
@@ -183,3 +184,18 @@ def test_numeric_ids_in_infos():
     _, info = env.reset(options={"user": 2})
     assert info["user_id"] == 20 and type(info["user_id"]) is int and info["item_ids"].tolist() == [-1]
     assert env.step(7)[4]["item_ids"].tolist() == [21]
+
+
+def test_short_users_see_padding_on_the_left():
+    users = ReplayUsers(make_log((4, 20)), 5, min_history=2)
+    env = toy(users=users, observation="history", repeats="mask")
+    observation, _ = env.reset(options={"user": 0})
+    events = users.log.user(0)
+    assert observation["items"].tolist() == [PAD, PAD, PAD, *events.items[:2].tolist()]
+    assert observation["rewards"][:3].tolist() == [0, 0, 0] and env.observation_space.contains(observation)
+    assert set(np.flatnonzero(~env.action_masks())) == set(events.items[:2].tolist())
+    observation, *_ = env.step(events.items[2])
+    assert observation["items"].tolist() == [PAD, PAD, *events.items[:3].tolist()]
+    flat = toy(users=users)
+    observation, _ = flat.reset(options={"user": 0})
+    assert not observation[: 3 * 12].any() and flat.observation_space.contains(observation)

@@ -41,8 +41,8 @@ def test_from_events_equals_a_plain_loop():
 
 def test_events_of_one_second_keep_file_order_r13():
     """Source defect R13: an unstable sort left events of one second in any order."""
-    made = InteractionLog.from_events([1] * 100, np.arange(100)[::-1], np.ones(100), times=[7] * 100)
-    assert made.items.tolist() == list(range(100))[::-1]
+    made = InteractionLog.from_events([1] * 100, np.arange(100)[::-1], np.ones(100), times=[9] + [7] * 99)
+    assert made.items.tolist() == [*range(98, -1, -1), 99]
 
 
 def test_nothing_given_is_changed_r13():
@@ -266,3 +266,10 @@ def test_selecting(log):
     assert log.select_events(first, drop_empty=False).lengths.tolist() == [1, 1, 0, 0, 0, 0]
     with pytest.raises(DataError, match=r"keep must be bool of shape \(108,\), got int64 of shape \(2,\)"):
         log.select_events(np.array([0, 1]))
+
+
+def test_columns_cannot_be_written_to():
+    log = InteractionLog.from_events([0, 0, 1], [5, 3, 3], [1.0, 2.0, 3.0], [1, 2, 3])
+    for column in (log.items, log.rewards, log.offsets, log.times, log.user(0).items):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = 0

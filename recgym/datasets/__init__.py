@@ -13,10 +13,11 @@ from recgym.datasets import sources
 from recgym.datasets.coat import coat
 from recgym.datasets.movielens import read_log, source_files
 from recgym.datasets.obd import obd
+from recgym.datasets.past_memory import bytes_of, write_table
 from recgym.datasets.sources import PUBLISHED
 from recgym.datasets.synthetic import synthetic
-from recgym.datasets.table import make_options, read_table
-from recgym.datasets.table_files import code_of
+from recgym.datasets.table import TableOptions, make_options, read_table
+from recgym.datasets.table_files import blocks_of, code_of
 from recgym.download import fetch as download_file
 from recgym.errors import DataError
 from recgym.log import InteractionLog
@@ -24,7 +25,7 @@ from recgym.log import InteractionLog
 __all__ = ["fetch", "load", "names", "synthetic"]
 
 _LOGGED: dict[str, Callable[..., InteractionLog]] = {"coat": coat, "obd": obd}  # small, read anew each time
-_FORMAT = 1  # raise it when what a loader makes of the same files and options changes
+_FORMAT = 2  # raise it when what a loader makes of the same files and options changes
 
 
 def names() -> list[str]:
@@ -52,7 +53,8 @@ def load(
     | `ml-1m` | folder or zip | the same, and `order="time"` or `"sasrec"` |
     | `coat` | folder | `part="self-selected"` or `"random"` |
     | `obd` | folder | `campaign="men"`, `"women"` or `"all"`; `policy="random"` or `"bts"` |
-    | `table` | `path=` | `user`, `item`, `reward`, `time`: names of columns; the others as in `TableOptions` |
+    | `table` | `path=` | `user`, `item`, `reward`, `time`: names of columns; the others as in `TableOptions`; |
+    | | | `memory_limit="2GB"` for a file larger than memory: the same log, sorted on disk by DuckDB |
 
     Args:
         name: One of `names()`.
@@ -121,20 +123,49 @@ def _table(options: dict[str, Any]) -> InteractionLog:
     if "path" not in options:
         raise DataError("a table needs path=, a CSV or Parquet file or a DataFrame, got none; name one")
     source = options.pop("path")
+    memory_limit = options.pop("memory_limit", None)
     made = make_options(options)
+    if memory_limit is not None:
+        return _table_past_memory(source, made, options, memory_limit)
     transforms = [one for one in made.transforms if isinstance(one, str)]
     if not isinstance(source, (str, Path)):
         return read_table(source, made)
     path = Path(source).expanduser()
-    if not path.is_file() or len(transforms) < len(made.transforms):  # a function given as such has no lasting name
+    if not path.exists() or len(transforms) < len(made.transforms):  # a function given as such has no lasting name
         return read_table(path, made, path.stem)
     code = [cache.fingerprint(file) for file in code_of(transforms)]
-    key = {"files": [cache.fingerprint(path)], "code": code, "options": json.loads(json.dumps(options))}
-    return _cached(path.stem, key, lambda: read_table(path, made, path.stem))
+    return _cached(path.stem, _table_key(path, options, code), lambda: read_table(path, made, path.stem))
+
+
+def _table_past_memory(source: Any, made: TableOptions, options: dict[str, Any], limit: str | int) -> InteractionLog:
+    bytes_of(limit)
+    if not isinstance(source, (str, Path)):
+        raise DataError(
+            f"memory_limit needs a file, got a {type(source).__name__} that is in memory already; drop memory_limit"
+        )
+    path = Path(source).expanduser()
+    blocks_of(path, made)  # refuses a file that is not there
+
+    def build(target: Path) -> None:
+        write_table(path, made, path.stem, target / "log", limit)
+
+    if made.transforms:
+        raise DataError("functions in transforms need the whole table in memory, got memory_limit too; drop one")
+    return _entered(path.stem, _table_key(path, options, []), build)  # the same log, so the same entry
+
+
+def _table_key(path: Path, options: Mapping[str, Any], code: list[Any]) -> dict[str, Any]:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    prints = [cache.fingerprint(file) for file in files if file.is_file()]
+    return {"files": prints, "code": code, "options": json.loads(json.dumps(options))}
 
 
 def _cached(name: str, key: Mapping[str, Any], build: Callable[[], InteractionLog]) -> InteractionLog:
-    folder = cache.entry("log", name, key, lambda target: build().save(target / "log"), version=_FORMAT)
+    return _entered(name, key, lambda target: build().save(target / "log"))
+
+
+def _entered(name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> InteractionLog:
+    folder = cache.entry("log", name, key, build, version=_FORMAT)
     return _opened(folder, (folder / "manifest.json").stat().st_mtime_ns)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recgym.datasets.gather import Growing
 from recgym.datasets.ordering import ORDER_FILES, exact_order
 from recgym.datasets.sources import Files, Published
-from recgym.datasets.text import Text, read_columns, refuse
+from recgym.datasets.text import Text, read_blocks, read_columns, refuse
 from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.rewards import takes_labels, transform_rewards
@@ -70,16 +71,16 @@ def read_log(published: Published, files: Files, *, reward: str = "scaled", orde
         raise DataError(f"{published.name} needs a reward transform for numbers, got {reward!r}; use e.g. 'binary:4'")
     if order != "time" and (order, published.name) != ("sasrec", "ml-1m"):
         raise DataError(f"order must be 'time' or, for ml-1m, 'sasrec', got {order!r}; choose one of them")
-    users, items, ratings, times = _read_events(published, files)
+    users, items, rewards, times = _read_events(published, files, reward)
     if order == "sasrec":
         rows, times = exact_order(files, users, items, times)
-        users, items, ratings = users[rows], items[rows], ratings[rows]
+        users, items, rewards = users[rows], items[rows], rewards[rows]
     titles, genres = _read_movies(published, files)
     low, high = transform_rewards([published.lowest, _HIGHEST], reward).tolist()
     log = InteractionLog.from_events(
         users,
         items,
-        transform_rewards(ratings, reward),
+        rewards,
         times,
         titles=titles or None,
         reward=reward,
@@ -90,7 +91,10 @@ def read_log(published: Published, files: Files, *, reward: str = "scaled", orde
     return replace(log, item_features=features, users=_read_users(published, files, log.user_ids))
 
 
-def _read_events(published: Published, files: Files) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _read_events(
+    published: Published, files: Files, reward: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns user ids, item ids, rewards and times of all events, in the order of the file."""
     kinds: dict[str, pa.DataType | None]
     if published.layout == "csv":
         columns = ("userId", "movieId", "rating", "timestamp")
@@ -104,16 +108,33 @@ def _read_events(published: Published, files: Files) -> tuple[np.ndarray, np.nda
             text = files.text("ratings.dat", ":", names=names)
     kinds = {name: pa.int64() for name in columns} | {"rating": pa.float64()}
     kinds |= {name: pa.null() for name in text.names or () if name.startswith("_")}
-    table = read_columns(text, kinds, null_values=("",))
+    before, gathered = 0, [Growing(kind) for kind in (np.int64, np.int64, np.float32, np.int64)]
+    for table in read_blocks(text, kinds, null_values=("",)):
+        users, items, ratings, times = _checked(table, columns, published, text, before)
+        for values, growing in zip((users, items, transform_rewards(ratings, reward), times), gathered, strict=True):
+            growing.append(values)
+        before += table.num_rows
+    users, items, rewards, times = (growing.finish() for growing in gathered)
+    return users, items, rewards, times
+
+
+def _checked(
+    table: pa.Table, columns: tuple[str, ...], published: Published, text: Text, before: int
+) -> list[np.ndarray]:
+    """Returns user, item, rating and time of a block, which has `before` rows of the file before it."""
+
+    def place(row: int) -> str:
+        return text.place(before + row)
+
     for name in columns:
         if table.column(name).null_count:
             empty = table.column(name).is_null().to_numpy()
-            refuse(text.where, name, "be filled in", empty, np.full(len(empty), "nothing"), text.place)
+            refuse(text.where, name, "be filled in", empty, np.full(len(empty), "nothing"), place)
     users, items, ratings, times = (table.column(name).to_numpy() for name in columns)
     outside = ~((ratings >= published.lowest) & (ratings <= _HIGHEST))  # NaN is outside too
-    refuse(text.where, "rating", f"lie between {published.lowest} and {_HIGHEST}", outside, ratings, text.place)
-    refuse(text.where, "timestamp", "not be negative", times < 0, times, text.place)
-    return users, items, ratings, times
+    refuse(text.where, "rating", f"lie between {published.lowest} and {_HIGHEST}", outside, ratings, place)
+    refuse(text.where, "timestamp", "not be negative", times < 0, times, place)
+    return [users, items, ratings, times]
 
 
 def _read_movies(published: Published, files: Files) -> tuple[dict[int, str], dict[int, str]]:

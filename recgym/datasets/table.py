@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from recgym.datasets.clock import ticks
-from recgym.datasets.codes import Codes, encode
-from recgym.datasets.table_files import Columns, from_frame, read_file
-from recgym.datasets.text import refuse
+from recgym import events
+from recgym.datasets.gather import Block, Growing, gather
+from recgym.datasets.table_files import blocks_of
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.rewards import takes_labels, transform_rewards
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
-_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
 _Transform = Callable[["pd.DataFrame"], "pd.DataFrame"] | str
 
 
@@ -93,7 +89,8 @@ def read_table(source: str | Path | pd.DataFrame, options: TableOptions, name: s
     """Returns the log of a table.
 
     Args:
-        source: Path of a CSV file (also .gz, .bz2, .zst) or a Parquet file (.parquet, .pq), or a DataFrame.
+        source: Path of a CSV file (also .gz, .bz2, .zst), a Parquet file (.parquet, .pq) or a folder of Parquet files,
+            which are read in the order of their names; or a DataFrame.
         options: Which columns hold what, and the choices made.
         name: What the log is called.
 
@@ -101,100 +98,46 @@ def read_table(source: str | Path | pd.DataFrame, options: TableOptions, name: s
         MissingDataError: if there is no such file.
         DataError: if a column is missing or holds what it must not; the message names file, column and line.
     """
-    columns = read_file(Path(source), options) if isinstance(source, (str, Path)) else from_frame(source, options)
-    users, items = encode(columns, options.user), encode(columns, options.item)
-    rewards = _rewards(columns, options)
-    numbers = {} if options.propensity is None else {options.propensity: _numbers(columns, options.propensity)}
-    times, per_second = _times(columns, options)
-    kept = _present(columns, options, users, items)
-    order = kept if times is None else _by_fine_time(times, per_second, kept)
-    log = InteractionLog.from_events(
-        users.code[order],
-        items.code[order],
-        rewards[order],
-        None if times is None else times[order] // per_second,
-        propensities=None if options.propensity is None else numbers[options.propensity][order],
-        extra={column: columns.table.column(column).to_pandas().to_numpy()[order] for column in options.extra},
+    events.check_duplicates_choice(options.duplicates)
+    found, memory = gather(blocks_of(source, options), options, _Memory)
+    place, user_ids = found.users.finish()
+    users = place[memory.users.finish()]
+    place, item_ids = found.items.finish()
+    items = place[memory.items.finish()]
+    ticks = None if options.time is None else memory.ticks.finish()
+    columns = {"rewards": memory.rewards.finish()}
+    if ticks is not None:
+        columns["times"] = ticks if found.per_second == 1 else ticks // found.per_second
+    if options.propensity is not None:
+        columns["propensities"] = memory.propensities.finish()
+    extra = {column: pa.chunked_array(parts).to_pandas().to_numpy() for column, parts in memory.extra.items()}
+    log = InteractionLog(
+        **events.arrange(users, items, ticks, columns, extra, (len(user_ids), len(item_ids)), options.duplicates),
+        user_ids=user_ids,
+        item_ids=item_ids,
         reward=options.transform,
-        duplicates=options.duplicates,
         name=name,
     )
-    log = replace(log, user_ids=users.ids[log.user_ids], item_ids=items.ids[log.item_ids])
     if options.top_items is not None:
         log = log.top_items(options.top_items)
     return log.filter_users(options.min_events) if options.min_events > 1 else log
 
 
-def _present(columns: Columns, options: TableOptions, users: Codes, items: Codes) -> np.ndarray:
-    """Returns the rows that lack nothing; with missing="error" a row that does is an error."""
-    n_rows = columns.table.num_rows
-    lacks = {options.user: users.code < 0, options.item: items.code < 0}
-    for name in (options.reward, options.time, options.propensity):
-        if name is not None:
-            lacks[name] = pc.is_null(columns.table.column(name), nan_is_null=True).to_numpy()
-    if options.missing == "error":
-        for name, empty in lacks.items():
-            must = 'be filled in (or pass missing="drop", or say in missing_words which words mean missing)'
-            refuse(columns.where, name, must, empty, np.full(n_rows, "nothing"), columns.place)
-    kept = np.flatnonzero(~np.logical_or.reduce(list(lacks.values())))
-    if len(kept) == 0:
-        raise DataError(
-            f"{columns.where} must hold at least one whole event, got {n_rows} rows that each lack something; check it"
-        )
-    return kept
+class _Memory:
+    """Takes blocks into memory."""
 
+    def __init__(self) -> None:
+        self.users, self.items, self.rewards = Growing(np.int32), Growing(np.int32), Growing(np.float32)
+        self.ticks, self.propensities = Growing(np.int64), Growing(np.float32)
+        self.extra: dict[str, list[pa.Array]] = {}
 
-def _rewards(columns: Columns, options: TableOptions) -> np.ndarray:
-    if options.reward is None:
-        return transform_rewards(np.ones(columns.table.num_rows), options.transform)
-    if not takes_labels(options.transform):
-        return transform_rewards(_numbers(columns, options.reward), options.transform)
-    labels = columns.table.column(options.reward).cast(pa.string()).dictionary_encode().unify_dictionaries()
-    encoded = labels.combine_chunks()
-    worth = transform_rewards(encoded.dictionary.to_numpy(zero_copy_only=False), options.transform)
-    return np.append(worth, np.float32(0))[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)]
-
-
-def _numbers(columns: Columns, name: str) -> np.ndarray:
-    """Returns a column as numbers (n,) float64, with 0 where it is missing."""
-    column = columns.table.column(name)
-    if not any(is_kind(column.type) for is_kind in _NUMERIC):
-        column = _parsed(columns, name)
-    values = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy()
-    refuse(columns.where, name, "be finite", np.isinf(values), values, columns.place)
-    return np.nan_to_num(values, nan=0.0)
-
-
-def _parsed(columns: Columns, name: str) -> pa.ChunkedArray:
-    """Returns a column of a DataFrame or Parquet file that holds text as numbers."""
-    import pandas as pd
-
-    column = columns.table.column(name)
-    if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
-        raise DataError(f"column {name!r} of {columns.where} must hold numbers, got {column.type}; convert it first")
-    words = column.cast(pa.string()).to_numpy()
-    numbers = pd.to_numeric(pd.Series(words, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
-    bad = np.isnan(numbers) & ~column.is_null().to_numpy()
-    refuse(
-        columns.where, name, "hold numbers", bad, [repr(word) for word in words[bad][:1]] * len(words), columns.place
-    )
-    return pa.chunked_array([pa.array(numbers, from_pandas=True)])
-
-
-def _times(columns: Columns, options: TableOptions) -> tuple[np.ndarray | None, int]:
-    if options.time is None:
-        return None, 1
-    column, what = columns.table.column(options.time), f"column {options.time!r} of {columns.where}"
-    times, per_second, wild = ticks(column, options.time_unit, options.time_format, what)
-    shown = column.to_pandas().astype(str).to_numpy() if wild.any() or (times < 0).any() else times
-    must = 'hold seconds since 1970 or dates like 2024-05-01T12:30 (others with time_format="%d/%m/%Y")'
-    refuse(columns.where, options.time, must, wild, shown, columns.place)
-    refuse(columns.where, options.time, "not be before 1970 (negative)", times < 0, shown, columns.place)
-    return times, per_second
-
-
-def _by_fine_time(times: np.ndarray, per_second: int, rows: np.ndarray) -> np.ndarray:
-    """Returns `rows`, sorted by time where parts of a second matter: a log keeps whole seconds only."""
-    if per_second == 1 or not (times[rows] % per_second).any():
-        return rows
-    return rows[np.argsort(times[rows], kind="stable")]
+    def append(self, block: Block) -> None:
+        self.users.append(block.users)
+        self.items.append(block.items)
+        self.rewards.append(block.rewards)
+        if block.ticks is not None:
+            self.ticks.append(block.ticks)
+        if block.propensities is not None:
+            self.propensities.append(block.propensities)
+        for name, column in block.extra.items():
+            self.extra.setdefault(name, []).extend(column.chunks)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from recgym.datasets.codes import encode
-from recgym.datasets.text import Text, header, read_columns, require_columns
+from recgym.datasets.gather import Blocks
+from recgym.datasets.text import Text, TooNarrow, header, read_blocks, require_columns
 from recgym.errors import DataError, MissingDataError
 from recgym.rewards import takes_labels
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from recgym.datasets.table import TableOptions
 
 _PARQUET = (".parquet", ".pq")
+_BATCH = 1 << 17  # rows of a block of Parquet
 _CODED = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -39,31 +41,64 @@ class Columns:
     objects: dict[str, np.ndarray] = field(default_factory=dict)  # id columns of mixed kinds, (n,) object
 
 
-def read_file(path: Path, options: TableOptions) -> Columns:
-    """Returns the needed columns of a CSV or Parquet file, after the user's functions.
+def blocks_of(source: str | Path | pd.DataFrame, options: TableOptions) -> Blocks:
+    """Returns what yields the needed columns of a source block by block, as often as it is asked.
+
+    A DataFrame, and a file that functions of the user's own must see whole, come as one block.
 
     Raises:
         MissingDataError: if there is no such file.
-        DataError: if it cannot be read as what its name says, or a column is missing.
+        DataError: if it cannot be read as what its name says, or a column is missing; also while blocks are drawn.
     """
-    if not path.is_file():
+    if not isinstance(source, (str, Path)):
+        return lambda guessed: iter([from_frame(source, options)])
+    path = Path(source)
+    if not path.exists():
         raise MissingDataError(
             f"a table must be a file, got no such file at {path}; name a CSV or Parquet file, or use the data set "
             "'synthetic', which needs no file"
         )
-    try:
-        if path.suffix.lower() in _PARQUET:
-            columns = _read_parquet(path, options)
-        else:
-            columns = _read_csv(path, options)
-    except (OSError, pa.ArrowException) as error:
-        if isinstance(error, MissingDataError):
-            raise
-        raise DataError(f"{path} must be readable, got {type(error).__name__}: {error}; check the file") from error
-    if not options.transforms:
-        return columns
+    if options.transforms:
+        return lambda guessed: iter([_transformed(path, options)])
+    return partial(_file_blocks, path, options)
+
+
+def _file_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
+    from tqdm import tqdm
+
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PARQUET)
+        if not files:
+            raise MissingDataError(f"a folder as table must hold .parquet files, got none in {path}; name another")
+    else:
+        files = [path]
+    with tqdm(desc=f"reading {path.name}", unit="row", unit_scale=True, disable=None, leave=False) as bar:
+        for file in files:
+            try:
+                is_parquet = file.suffix.lower() in _PARQUET
+                for columns in _parquet_blocks(file, options) if is_parquet else _csv_blocks(file, options, guessed):
+                    yield columns
+                    bar.update(columns.table.num_rows)
+            except MissingDataError:
+                raise
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(
+                    f"{file} must be readable, got {type(error).__name__}: {error}; check the file"
+                ) from error
+
+
+def _transformed(path: Path, options: TableOptions) -> Columns:
+    """Returns a file as one block, after the user's functions, which see ids as numbers where they are numbers."""
+    guessed: dict[str, pa.DataType] = {}
+    while True:
+        try:
+            parts = list(_file_blocks(path, options, guessed))
+            break
+        except TooNarrow as found:
+            guessed[found.column] = found.wider
+    columns = replace(parts[0], table=pa.concat_tables([part.table for part in parts]))
     frame = columns.table.to_pandas()
-    if columns.is_text:  # functions see ids as numbers where they are numbers
+    if columns.is_text:
         for name in {options.user, options.item} & set(frame.columns):
             code, ids = encode(columns, name)
             frame[name] = np.array([*ids.tolist(), None], dtype=object)[code] if (code < 0).any() else ids[code]
@@ -102,10 +137,10 @@ def from_frame(frame: pd.DataFrame, options: TableOptions, where: str = "the Dat
                 ) from error
             objects[name] = frame[name].to_numpy(dtype=object)
             arrays[name] = pa.chunked_array([pa.nulls(len(frame))])
-    return Columns(pa.table(arrays), where, "row {} counted from 0".format, objects=objects)
+    return Columns(pa.table(arrays), where, partial(_row, 0), objects=objects)
 
 
-def _read_csv(path: Path, options: TableOptions) -> Columns:
+def _csv_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
     text = Text(str(path), partial(_open, path), options.separator, options.encoding)
     types: dict[str, pa.DataType | None] = dict.fromkeys(header(text) if options.transforms else options.needed)
     wanted = {options.user: _CODED, options.item: _CODED}
@@ -117,21 +152,33 @@ def _read_csv(path: Path, options: TableOptions) -> Columns:
         wanted[options.time] = pa.string()
     if options.transforms:  # what the functions turn into numbers may be text before
         wanted = {name: kind for name, kind in wanted.items() if kind == _CODED and name in types}
-    table = read_columns(text, types | wanted, options.missing_words)
-    return Columns(table, str(path), text.place, is_text=True)
+    before = 0
+    for table in read_blocks(text, types | wanted, options.missing_words, guessed):
+        yield Columns(table, str(path), partial(_line, text, before), is_text=True)
+        before += table.num_rows
 
 
-def _read_parquet(path: Path, options: TableOptions) -> Columns:
+def _parquet_blocks(path: Path, options: TableOptions) -> Iterator[Columns]:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
+    before = 0
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:  # where the writer left checksums
         names: Sequence[str] = file.schema_arrow.names
         if not options.transforms:
             require_columns(str(path), options.needed, names)
-        table = file.read(columns=None if options.transforms else options.needed)
-    if table.num_rows == 0:
+        for batch in file.iter_batches(_BATCH, columns=None if options.transforms else options.needed):
+            yield Columns(pa.Table.from_batches([batch]), str(path), partial(_row, before))
+            before += batch.num_rows
+    if before == 0:
         raise DataError(f"{path} must hold at least one event, got no row; check how it was made")
-    return Columns(table, str(path), "row {} counted from 0".format)
+
+
+def _line(text: Text, before: int, row: int) -> str:
+    return text.place(before + row)
+
+
+def _row(before: int, row: int) -> str:
+    return f"row {before + row} counted from 0"
 
 
 def _open(path: Path) -> AbstractContextManager[BinaryIO]:

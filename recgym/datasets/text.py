@@ -16,6 +16,20 @@ from pyarrow import csv as arrow_csv
 
 from recgym.errors import DataError
 
+_BLOCK = 4 << 20  # bytes read at a time; larger ones are no faster and many are in flight at once
+_LADDER = (  # the types a column may be guessed to have, each looser than the one before
+    *(pa.null(), pa.int64(), pa.bool_(), pa.date32(), pa.time32("s"), pa.timestamp("s"), pa.timestamp("ns")),
+    *(pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"), pa.float64(), pa.string()),
+)
+
+
+class TooNarrow(Exception):
+    """A column of unknown type holds, further on, what the type guessed from its beginning cannot."""
+
+    def __init__(self, column: str, wider: pa.DataType) -> None:
+        super().__init__(column)
+        self.column, self.wider = column, wider
+
 
 @dataclass(frozen=True)
 class Text:
@@ -77,35 +91,80 @@ def read_columns(text: Text, types: Mapping[str, pa.DataType | None], null_value
         DataError: if a column is missing, a field cannot be read as its type, a line has too few or too many fields,
             the encoding is wrong, or there is no event.
     """
+    guessed: dict[str, pa.DataType] = {}
+    while True:
+        try:
+            return pa.concat_tables(read_blocks(text, types, null_values, guessed))
+        except TooNarrow as found:
+            guessed[found.column] = found.wider
+
+
+def read_blocks(
+    text: Text,
+    types: Mapping[str, pa.DataType | None],
+    null_values: Sequence[str] = (),
+    guessed: Mapping[str, pa.DataType] | None = None,
+) -> Iterator[pa.Table]:
+    """Yields the columns of `read_columns` a few megabytes at a time; only the blocks in flight are in memory.
+
+    Args:
+        text: The file.
+        types: As for `read_columns`; a type that is None is guessed from the first block.
+        null_values: As for `read_columns`.
+        guessed: What to take a column of unknown type for, from earlier `TooNarrow`.
+
+    Raises:
+        TooNarrow: if a guessed type does not fit a later block; start again with the wider one.
+        DataError: as `read_columns`.
+    """
     if text.names is None:
         require_columns(text.where, types, header(text))
-    known = {name: kind for name, kind in types.items() if kind is not None}
+    known = {name: kind or (guessed or {}).get(name) for name, kind in types.items()}
     convert = arrow_csv.ConvertOptions(
-        column_types=known,
+        column_types={name: kind for name, kind in known.items() if kind is not None},
         include_columns=list(types),
         null_values=list(null_values),
         strings_can_be_null=bool(null_values),
     )
-    parse = arrow_csv.ParseOptions(delimiter=text.separator, newlines_in_values=True)
-
-    def read(use_threads: bool) -> pa.Table:
-        options = arrow_csv.ReadOptions(use_threads=use_threads, encoding=text.encoding, column_names=text.names)
-        with text.open() as file:
-            return arrow_csv.read_csv(file, options, parse, convert)
-
+    n_rows = 0
     try:
-        table = read(use_threads=True)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        if isinstance(error, UnicodeDecodeError):
-            raise _wrong_encoding(text, f"byte {error.start}") from error
+        for block in _stream(text, convert, use_threads=True):
+            n_rows += block.num_rows
+            yield pa.Table.from_batches([block])
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(text, f"byte {error.start}") from error
+    except pa.ArrowException as error:
+        _raise_too_narrow(text, str(error), types)
         try:
-            read(use_threads=False)  # once more: only the serial reader says in which row it stopped
+            for _ in _stream(text, convert, use_threads=False):  # only the serial reader says in which row it stopped
+                pass
         except pa.ArrowException as exact:
-            raise _unreadable(text, str(exact), known) from exact
-        raise _unreadable(text, str(error), known) from error
-    if table.num_rows == 0:
+            raise _unreadable(text, str(exact), convert.column_types) from exact
+        raise _unreadable(text, str(error), convert.column_types) from error
+    if n_rows == 0:
         raise DataError(f"{text.where} must hold at least one event, got none after the header; check how it was made")
-    return table
+
+
+def _stream(text: Text, convert: arrow_csv.ConvertOptions, use_threads: bool) -> Iterator[pa.RecordBatch]:
+    parse = arrow_csv.ParseOptions(delimiter=text.separator, newlines_in_values=True)
+    options = arrow_csv.ReadOptions(
+        use_threads=use_threads, encoding=text.encoding, column_names=text.names, block_size=_BLOCK
+    )
+    with text.open() as file, arrow_csv.open_csv(file, options, parse, convert) as reader:
+        yield from reader
+
+
+def _raise_too_narrow(text: Text, message: str, types: Mapping[str, pa.DataType | None]) -> None:
+    """Raises TooNarrow where a complaint is about a column whose type was guessed."""
+    found = _CONVERSION.search(message)
+    if found is None:
+        return
+    name = (text.names or tuple(header(text)))[int(found[1])]
+    if name in types and types[name] is None:
+        names = [str(kind) for kind in _LADDER]
+        place = names.index(found[3]) if found[3] in names else len(names) - 2
+        if place + 1 < len(names):
+            raise TooNarrow(name, _LADDER[place + 1])
 
 
 def require_columns(where: str, wanted: Any, present: Sequence[str]) -> None:
@@ -144,7 +203,7 @@ def _wrong_encoding(text: Text, what: str) -> DataError:
     )
 
 
-_CONVERSION = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to (\S+?): (.*)", re.DOTALL)
+_CONVERSION = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to (.+?): (.*)", re.DOTALL)
 _FIELDS = re.compile(r"Row #(\d+): Expected (\d+) columns?, got (\d+)")
 _KINDS = {"double": "numbers", "int64": "whole numbers", "null": "nothing"}
 
@@ -152,7 +211,7 @@ _KINDS = {"double": "numbers", "int64": "whole numbers", "null": "nothing"}
 def _unreadable(text: Text, message: str, types: Mapping[str, pa.DataType]) -> DataError:
     first = 1 if text.names else 2  # Arrow counts rows from 1 and the header as one
     if found := _CONVERSION.search(message):
-        column, row, kind, problem = int(found[1]), int(found[2]) - first, found[3], found[4]
+        column, row, kind, problem = int(found[1]), int(found[2] or first) - first, found[3], found[4]
         place, name = text.place(row), (text.names or tuple(header(text)))[column]
         if "UTF8" in problem:
             return _wrong_encoding(text, f"{place}, column {name!r}")

@@ -13,7 +13,8 @@ from recgym.log import InteractionLog
 def interactions(log: InteractionLog) -> sparse.csr_array:
     """Returns the user-item matrix (n_users, n_items) float64: 1 + log(number of events), 0 where there is none."""
     ones = np.ones(log.n_events)
-    matrix = sparse.csr_array((ones, log.items, log.offsets), shape=(log.n_users, log.n_items))
+    shape = (log.n_users, log.n_items)
+    matrix = sparse.csr_array((ones, log.items.copy(), log.offsets.copy()), shape=shape)  # the next line changes them
     matrix.sum_duplicates()
     matrix.data = 1.0 + np.log(matrix.data)
     return matrix

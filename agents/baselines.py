@@ -1,0 +1,138 @@
+"""Rankers one fits in a moment and must beat: item neighbours and EASE. Both read full histories and no rewards."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg, sparse
+
+from recgym.errors import DataError
+from recgym.frames import History
+from recgym.log import InteractionLog
+
+
+class ItemKNN:
+    """Scores an item by how alike it is to the items of the history: the sum of its similarities to them.
+
+    Similarity of items i and j is `c_ij / (sqrt(c_i c_j) + shrinkage)`, where c_ij users consumed both and c_i consumed
+    i; of each item's similarities only the largest `k` are kept.
+
+    Source: Deshpande and Karypis (2004), Item-based top-N recommendation algorithms, ACM TOIS 22(1), section 4, with
+    the shrinkage of Bell and Koren (2007).
+
+    Attributes:
+        similarity: Sparse (n_items, n_items) float32; column j holds the neighbours of item j.
+    """
+
+    def __init__(self, item_ids: np.ndarray, similarity: sparse.csr_matrix, reward: str = "scaled") -> None:
+        self.item_ids = item_ids
+        self.reward = reward
+        self.similarity = similarity
+
+    @classmethod
+    def fit(cls, log: InteractionLog, k: int = 100, shrinkage: float = 10.0) -> ItemKNN:
+        """Returns the neighbours of the items of `log`.
+
+        Args:
+            log: Training events; rewards are not looked at.
+            k: Neighbours kept of each item.
+            shrinkage: How much is added to the denominator; more trusts rare items less.
+
+        Raises:
+            DataError: if `k` is below 1 or `shrinkage` below 0.
+        """
+        if k < 1 or shrinkage < 0:
+            raise DataError(
+                f"k must be at least 1 and shrinkage at least 0, got k={k}, shrinkage={shrinkage}; mend them"
+            )
+        users_by_items = consumed(log)
+        together = sparse.csc_matrix(users_by_items.T @ users_by_items)  # (n_items, n_items): c_ij
+        root = np.sqrt(together.diagonal())
+        together.setdiag(0)
+        together.eliminate_zeros()
+        columns = np.repeat(np.arange(log.n_items), np.diff(together.indptr))
+        together.data /= root[together.indices] * root[columns] + shrinkage
+        return cls(log.item_ids, sparse.csr_matrix(_largest_of_columns(together, k)), log.reward)
+
+    def scores(self, history: History) -> np.ndarray:
+        """Returns scores (B, n_items) float32."""
+        return np.asarray((_as_matrix(history, len(self.item_ids)) @ self.similarity.T).todense())
+
+
+class EASE:
+    """A linear autoencoder in closed form: scores are the history times a zero-diagonal item-item weight matrix.
+
+    With P = (X'X + lambda I)^-1, weights are B_ij = -P_ij / P_jj and B_jj = 0. Time and memory grow with n_items
+    cubed and squared: meant for catalogs of up to some 30,000 items.
+
+    Source: Steck (2019), Embarrassingly Shallow Autoencoders for Sparse Data, WWW, equation 8.
+
+    Attributes:
+        weights: (n_items, n_items) float32.
+    """
+
+    def __init__(self, item_ids: np.ndarray, weights: np.ndarray, reward: str = "scaled") -> None:
+        self.item_ids = item_ids
+        self.reward = reward
+        self.weights = weights
+
+    @classmethod
+    def fit(cls, log: InteractionLog, regularization: float = 500.0) -> EASE:
+        """Returns the weights that reconstruct the users of `log` best.
+
+        Args:
+            log: Training events; rewards are not looked at.
+            regularization: Lambda, the weight of the squared norm.
+
+        Raises:
+            DataError: if `regularization` is not above 0.
+        """
+        if not regularization > 0:
+            raise DataError(
+                f"regularization must be above 0, got {regularization}; EASE inverts the regularised matrix"
+            )
+        users_by_items = consumed(log)
+        gram = np.asarray((users_by_items.T @ users_by_items).todense())  # (n_items, n_items)
+        gram[np.diag_indices_from(gram)] += regularization
+        inverse = linalg.inv(gram, overwrite_a=True)
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0.0)
+        return cls(log.item_ids, weights, log.reward)
+
+    def scores(self, history: History) -> np.ndarray:
+        """Returns scores (B, n_items) float32."""
+        return np.asarray(_as_matrix(history, len(self.item_ids)) @ self.weights)
+
+
+def consumed(log: InteractionLog) -> sparse.csr_matrix:
+    """Returns who consumed what (n_users, n_items) float32: 1 where a user has an event with an item, however many."""
+    return _ones(log.items, log.offsets, log.n_items)
+
+
+def _as_matrix(history: History, n_items: int) -> sparse.csr_matrix:
+    items = np.asarray(history.items)  # (B, L)
+    real = items < n_items
+    offsets = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
+    return _ones(items[real], offsets, n_items)
+
+
+def _ones(items: np.ndarray, offsets: np.ndarray, n_items: int) -> sparse.csr_matrix:
+    shape = (len(offsets) - 1, n_items)
+    columns = (
+        np.ones(len(items), dtype=np.float32),
+        items.copy(),
+        offsets.copy(),
+    )  # the next line but one changes them
+    matrix = sparse.csr_matrix(columns, shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def _largest_of_columns(matrix: sparse.csc_matrix, k: int) -> sparse.csc_matrix:
+    """Returns the matrix with only the k largest stored values of each column; equal values stay in row order."""
+    columns = np.repeat(np.arange(matrix.shape[1]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, columns))  # by column, then largest first
+    rank = np.arange(len(order)) - matrix.indptr[columns[order]]
+    keep = order[rank < k]
+    shape = matrix.shape
+    return sparse.csc_matrix((matrix.data[keep], (matrix.indices[keep], columns[keep])), shape=shape)

@@ -1,0 +1,196 @@
+"""Every training loop of the project, and what `python -m agents.<name>` does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents import checkpoint
+from agents.base import Agent
+from agents.replay import ReplayBuffer
+from agents.reports import CsvRows, Progress, Report, TensorBoard, every, together
+from recgym import datasets, embeddings
+from recgym.batches import FrameBatches
+from recgym.env import RecVectorEnv
+from recgym.errors import DataError, StoreError
+from recgym.evaluate import Ranking, evaluate_ranking
+from recgym.frames import Batch, History
+
+
+def fit(
+    agent: Agent, batches: Iterable[Batch], n_steps: int, report: Report | None = None, *, first_step: int = 0
+) -> int:
+    """Trains an agent on batches, epoch after epoch; returns the updates made in all, n_steps unless a report ended it.
+
+    Args:
+        agent: Learns by `update`.
+        batches: Iterated anew for each epoch, e.g. `FrameBatches`.
+        n_steps: Updates in all, those before `first_step` included.
+        report: Called as `report(step, losses)` after every update; ends the training by returning True.
+        first_step: Updates already made, as `checkpoint.load` returns them.
+
+    Raises:
+        DataError: if an epoch has no batch.
+    """
+    step = first_step
+    for step, batch in enumerate(islice(_endless(batches), max(n_steps - first_step, 0)), first_step + 1):
+        losses = agent.update(batch)
+        if report is not None and report(step, losses):
+            break
+    return step
+
+
+def fit_online(
+    agent: Agent,
+    env: RecVectorEnv,
+    n_steps: int,
+    report: Report | None = None,
+    *,
+    buffer_size: int = 100_000,
+    batch_size: int = 256,
+    warm_up: int = 1_000,
+    seed: int = 0,
+) -> ReplayBuffer:
+    """Trains an agent on what it lives through: each step shows B users something and makes one update.
+
+    Imitation makes no sense here (the agent would imitate itself): give `DDPG(..., bc_weight=0)`, or an agent already
+    trained on a log.
+
+    Args:
+        agent: Acts with `explore=True`, and learns by `update`.
+        env: With `observation="history"`, autoreset mode `"SameStep"`, k=1, and the actions the agent gives.
+        n_steps: Steps of the environment, each for all its rows.
+        report: Called as `report(step, metrics)` after every step; `reward` is the mean over rows.
+        buffer_size: Decisions kept.
+        batch_size: Decisions per update.
+        warm_up: Decisions to collect before the first update.
+        seed: Seed of the sessions and of the sampling.
+
+    Returns:
+        The decisions, newest last.
+
+    Raises:
+        DataError: if the environment is not as above.
+    """
+    found = (env.observation, env.autoreset_mode.value, env.k)
+    if found != ("history", "SameStep", 1):
+        raise DataError(
+            f"online training needs an environment with observation='history', autoreset_mode='SameStep' and k=1, "
+            f"got {found}; make it so"
+        )
+    buffer = ReplayBuffer(buffer_size, env.frame_size, seed)
+    observation, _ = env.reset(seed=seed)
+    for step in range(1, n_steps + 1):
+        actions = agent.act(as_history(observation, env.catalog.n_items), explore=True)
+        before, (observation, rewards, terminated, truncated, infos) = observation, env.step(np.asarray(actions.cpu()))
+        buffer.add(_lived_through(before, observation, rewards, terminated, truncated, infos))
+        metrics: dict[str, Any] = {"reward": float(rewards.mean())}
+        if buffer.added >= warm_up:
+            metrics |= agent.update(buffer.sample(batch_size))
+        if report is not None and report(step, metrics):
+            break
+    return buffer
+
+
+def as_history(observation: Mapping[str, np.ndarray], n_items: int) -> History:
+    """Returns the histories that an environment's observations of B rows stand for."""
+    items = observation["items"]  # (B, F)
+    return History(items, observation["rewards"], (items != n_items).sum(axis=1))
+
+
+def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
+    while True:
+        n = 0
+        for batch in batches:
+            n += 1
+            yield batch
+        if not n:
+            raise DataError("an epoch must have a batch, got none; give batches that can be iterated again and again")
+
+
+def _lived_through(
+    before: Mapping[str, np.ndarray],
+    after: Mapping[str, np.ndarray],
+    rewards: np.ndarray,
+    terminated: np.ndarray,
+    truncated: np.ndarray,
+    infos: Mapping[str, Any],
+) -> Batch:
+    """Returns one step of B rows as decisions: of rows that began anew, what stood there before they did."""
+    shown, users = infos["items"][:, 0].copy(), infos["user"].copy()  # (B,)
+    next_items, next_rewards = after["items"].copy(), after["rewards"].copy()  # (B, F)
+    for row in np.flatnonzero(terminated | truncated):
+        last = infos["final_obs"][row]
+        next_items[row], next_rewards[row] = last["items"], last["rewards"]
+        shown[row], users[row] = infos["final_info"]["items"][row, 0], infos["final_info"]["user"][row]
+    frame = before["items"], before["rewards"]
+    return Batch(users, *frame, shown, rewards, next_items, next_rewards, terminated, truncated)
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to train on, for how long, and where to write."""
+
+    dataset: str = "synthetic"  # name of a data set, see recgym.datasets
+    steps: int = 10_000  # updates in all
+    batch_size: int = 256  # decisions per update
+    frame_size: int = 10  # events an agent looks at
+    dim: int = 128  # width of item vectors, which are fitted to the training users
+    test_size: float = 0.05  # share of users held out for the numbers printed at the end
+    split_seed: int = 0  # which users those are
+    seed: int = 0  # seed of networks, batches and exploration
+    device: str = "auto"  # cpu, cuda, or auto: CUDA where there is one
+    folder: Path | None = None  # where losses and checkpoints go; by default runs/<agent>-<dataset>-<seed>
+    save_every: int = 1_000  # updates between checkpoints
+    keep: int = 3  # checkpoints kept
+    log_every: int = 100  # updates between rows of losses
+    tensorboard: bool = False  # whether to write TensorBoard events beside the CSV
+    resume: bool = False  # go on from the newest checkpoint in the folder
+
+
+def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
+    """Trains an agent as asked on the command line, prints how it ranks for held-out users, and returns that.
+
+    Args:
+        maker: The agent's class.
+        run: What to train on.
+        config: Its hyperparameters, a dataclass.
+
+    Raises:
+        StoreError: if the folder holds a run and `resume` is not asked for.
+    """
+    folder = run.folder or Path("runs") / f"{maker.__name__.lower()}-{run.dataset}-{run.seed}"
+    train, test = datasets.load(run.dataset).split_users(test_size=run.test_size, seed=run.split_seed)
+    catalog = embeddings.svd(train, dim=run.dim)
+    agent = maker(catalog, frame_size=run.frame_size, seed=run.seed, device=run.device, **asdict(config))
+    batches = FrameBatches(train, run.frame_size, run.batch_size, run.seed, device=agent.device)
+    step = first_step(folder, agent, batches, run.resume)
+    saving = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
+    rows: list[Report] = [CsvRows(folder / "losses.csv")] + ([TensorBoard(folder)] if run.tensorboard else [])
+    report = together(
+        Progress(run.steps, step),
+        every(run.log_every, together(*rows)),
+        every(run.save_every, saving, last=run.steps),
+    )
+    print(f"{maker.__name__} on {train!r}, {agent.device}, from step {step} to {run.steps}; writes to {folder}")
+    fit(agent, batches, run.steps, report, first_step=step)
+    ranking = evaluate_ranking(agent, test, k=10)
+    print(ranking)
+    return ranking
+
+
+def first_step(folder: Path, agent: Agent, batches: FrameBatches, resume: bool) -> int:
+    """Returns the step to begin after: 0, or the newest checkpoint's, once agent and batches are as they were then."""
+    if not checkpoint.saved(folder):
+        return 0
+    if not resume:
+        raise StoreError(f"{folder} must be free, got a run with checkpoints; pass --resume or another --folder")
+    return checkpoint.load(folder, agent, batches)

@@ -1,0 +1,161 @@
+"""Writes tables and plots of the results into README.md: `python -m benchmarks.report`.
+
+A table stands between `<!-- results:NAME -->` and `<!-- /results:NAME -->`, NAME being the suite. With `--check`
+nothing is written and the exit status is 1 where the README says something else than the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import speed_report
+from benchmarks.plots import interval_chart, learning_curves
+from benchmarks.results import FOLDER, Results, Row, protocols
+from benchmarks.suites import FLOORS, SUITES, Suite
+from recgym.store import atomic_file
+
+ROOT = Path(__file__).parent.parent
+
+
+def write(readme: Path, folder: Path) -> None:
+    """Writes the plots of every suite that has rows, and their tables into the README."""
+    for suite in _with_rows(folder):
+        plots(suite, Results(folder / f"{suite.name}.csv"), folder)
+    for name in speed_report.present(folder):
+        speed_report.plot(name, Results(folder / f"{name}.csv"), folder)
+    text = filled(readme.read_text(encoding="utf-8"), folder)
+    with atomic_file(readme) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def filled(text: str, folder: Path) -> str:
+    """Returns a README with the block of every suite that has rows put in place."""
+    blocks = {suite.name: block(suite, Results(folder / f"{suite.name}.csv").rows()) for suite in _with_rows(folder)}
+    blocks |= {
+        name: speed_report.block(name, Results(folder / f"{name}.csv").rows()) for name in speed_report.present(folder)
+    }
+    for name, content in blocks.items():
+        begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+            raise SystemExit(
+                f"the README must have the lines {begin} and {end} once each, in this order, got "
+                f"{text.count(begin)} and {text.count(end)}; add them where the table belongs"
+            )
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def block(suite: Suite, rows: Sequence[Row]) -> str:
+    """Returns what the README says of a suite: table, paired differences, protocol, commands and plots."""
+    singles = in_order(suite, rows)
+    if len(found := protocols(rows)) != 1:
+        raise SystemExit(
+            f"the rows of {suite.name} must share one protocol and data, got {len(found)}: {sorted(found)}; "
+            f"run the suite again with --force"
+        )
+    users = {row["unit"]: int(row["n"]) for row in singles}
+    parts = [table(singles), *_pair_lines(rows), ""]
+    parts += [
+        f"{_once('protocol', singles)}. {users['users']:,} users are ranked for, {users['sessions']:,} are served a "
+        f"session; brackets hold 95 % bootstrap intervals over users; coverage has none. "
+        f"Training seed {_once('seed', singles)}, device {_once('device', singles)}, "
+        f"{_once('threads', singles)} threads, commit {_commits(rows)}.",
+        "",
+        f"Made by `python -m benchmarks.run --suite {suite.name}`, then `python -m benchmarks.report`.",
+        "",
+        f"![{suite.title}: values with intervals](benchmarks/results/{suite.name}.png)",
+    ]
+    if any(int(row["n_steps"]) for row in singles):
+        parts.append(f"![{suite.title}: learning curves](benchmarks/results/{suite.name}-curves.png)")
+    return "\n".join(parts)
+
+
+def in_order(suite: Suite, rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows that are no paired differences: entries in the order of the suite, then the others."""
+    place = {entry.name: place for place, entry in enumerate(suite.entries)}
+    singles = [row for row in rows if row["unit"] != "pairs"]
+    return sorted(singles, key=lambda row: place.get(row["agent"], len(place)))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Returns a Markdown table: a line per agent and seed, a column per metric, intervals in brackets."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    cells = {(row["agent"], row["seed"], row["metric"]): _cell(row) for row in rows}
+    lines = [f"| agent | {' | '.join(metrics)} | fitted in |", f"|---|{'---|' * (len(metrics) + 1)}"]
+    seeds = {row["seed"] for row in rows}
+    for row in {(row["agent"], row["seed"]): row for row in rows}.values():
+        name = row["agent"] if len(seeds) == 1 else f"{row['agent']} (seed {row['seed']})"
+        values = [cells.get((row["agent"], row["seed"], metric), "") for metric in metrics]
+        lines.append(f"| {name} | {' | '.join(values)} | {float(row['seconds']):.0f} s |")
+    return "\n".join(lines)
+
+
+def plots(suite: Suite, results: Results, folder: Path) -> list[Path]:
+    """Writes the interval chart of a suite, and its learning curves where there are any; returns their paths."""
+    rows = results.rows()
+    singles = in_order(suite, rows)
+    floors = [entry.name for entry in FLOORS]
+    chart, curves = folder / f"{suite.name}.png", folder / f"{suite.name}-curves.png"
+    shown = [metric for metric in (suite.headline, "session_return") if any(row["metric"] == metric for row in singles)]
+    interval_chart(chart, suite.title, singles, shown, floors)
+    agents = {(row["agent"], row["seed"]) for row in singles}
+    points = {agent: results.curve(agent, int(seed)) for agent, seed in sorted(agents)}
+    points = {agent: curve for agent, curve in points.items() if curve}
+    if not points:
+        return [chart]
+    popularity = [row["value"] for row in singles if (row["agent"], row["metric"]) == ("popularity", suite.headline)]
+    learning_curves(curves, suite.title, points, suite.headline, float(popularity[0]) if popularity else None)
+    return [chart, curves]
+
+
+def _pair_lines(rows: Sequence[Row]) -> list[str]:
+    pairs = [row for row in rows if row["unit"] == "pairs"]
+    lines = [
+        f"- {row['agent'].replace(' - ', ' minus ')}, {row['metric']}: {_cell(row, '+')} over {int(row['n']):,} users"
+        for row in pairs
+    ]
+    return ["", "Paired by user:", *lines] if lines else []
+
+
+def _cell(row: Row, sign: str = "") -> str:
+    value = f"{float(row['value']):{sign}.3f}"
+    return f"{value} [{float(row['low']):.3f}, {float(row['high']):.3f}]" if row["low"] else value
+
+
+def _once(column: str, rows: Sequence[Row]) -> str:
+    return " and ".join(dict.fromkeys(row[column] for row in rows))
+
+
+def _commits(rows: Sequence[Row]) -> str:
+    named = (row["commit"] + (" with changes" if row["dirty"] == "yes" else "") for row in rows)
+    return " and ".join(dict.fromkeys(named))
+
+
+def _with_rows(folder: Path) -> list[Suite]:
+    return [suite for suite in SUITES.values() if (folder / f"{suite.name}.csv").exists()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line, then writes or checks."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where README and rows differ")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the rows (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    if not given.check:
+        write(given.readme, given.results)
+        return
+    text = given.readme.read_text(encoding="utf-8")
+    if filled(text, given.results) != text:
+        print(
+            f"{given.readme} differs from the rows in {given.results}; run python -m benchmarks.report", file=sys.stderr
+        )
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

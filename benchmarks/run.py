@@ -1,0 +1,217 @@
+"""Runs the entries of a suite that have no rows yet: `python -m benchmarks.run --suite quickstart`.
+
+A run that stops half way keeps the rows of what finished; the same command goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import recgym
+from benchmarks import ope
+from benchmarks.build import Data, build
+from benchmarks.results import FOLDER, Results
+from benchmarks.suites import SUITES, Entry, Suite
+from recgym.metrics import Interval, paired_difference
+
+ROOT = Path(__file__).parent.parent
+GENERATED = ("benchmarks/results", "README.md", "demo")  # changes here do not make a working tree dirty
+
+
+def run(
+    suite: Suite,
+    results: Results,
+    *,
+    rows: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+) -> None:
+    """Runs the entries of a suite that have no rows yet, then the paired differences.
+
+    Args:
+        suite: The protocol and its entries.
+        results: Where rows go.
+        rows: Names of the entries to run, or entry points of others; none means all of the suite.
+        seed: Seed of training.
+        device: Where agents learn.
+        force: Whether to run what has rows already.
+    """
+    data = Data.load(suite)
+    print(f"{suite.title}: {data.train} for training, {data.test.n_users:,} users for the table", flush=True)
+    for entry in [suite.entry(name) for name in rows] or suite.entries:
+        key = run_key(suite, entry, seed, data.hash)
+        if not force and key in results.finished():
+            print(f"  {entry.name}: has rows already", flush=True)
+            continue
+        evaluate(entry, data, results, seed, device, key)
+    for a, b in suite.pairs:
+        compare(a, b, data, results, seed, force)
+
+
+def evaluate(entry: Entry, data: Data, results: Results, seed: int, device: str, key: str) -> None:
+    """Builds one entry, evaluates it and stores its rows, values per user and learning curve."""
+    suite = data.suite
+    built = build(entry, data, seed, device)
+    ranking = recgym.evaluate_ranking(built.scorer, data.test, suite.k, n_last=suite.n_last)
+    sessions = recgym.evaluate_sessions(built.scorer, data.env())
+    about = {
+        **{"agent": entry.name, "seed": seed, "n_steps": entry.n_steps, "seconds": built.seconds, "key": key},
+        **{"device": _device_name(built.device), "threads": _threads(), "config": dict(entry.config)},
+    }
+    found = {metric: sessions if metric in sessions.values else ranking for metric in suite.metrics}
+    results.put_units(
+        entry.name,
+        seed,
+        {
+            metric: dict(zip(result.users.tolist(), result.values[metric].tolist(), strict=True))
+            for metric, result in found.items()
+            if metric in result.values
+        },
+    )
+    if built.curve:
+        results.put_curve(entry.name, seed, built.curve)
+    intervals = {metric: result.mean_interval(metric) for metric, result in found.items()}
+    results.put(
+        [
+            _row(
+                about, data, metric, intervals[metric], len(result.users), "sessions" if result is sessions else "users"
+            )
+            for metric, result in found.items()
+        ]
+    )
+    summary = ", ".join(f"{metric} {interval}" for metric, interval in intervals.items())
+    print(f"  {entry.name}: {summary} ({built.seconds:.0f} s)", flush=True)
+
+
+def compare(a: str, b: str, data: Data, results: Results, seed: int, force: bool) -> None:
+    """Stores the rows of the paired differences a - b, where both entries have rows."""
+    suite = data.suite
+    keys = [run_key(suite, suite.entry(name), seed, data.hash) for name in (a, b)]
+    key = _digest([*keys, *suite.pair_metrics])
+    finished = results.finished()
+    if not finished.issuperset(keys) or (key in finished and not force):
+        return
+    rows = []
+    about = {"agent": f"{a} - {b}", "seed": seed, "n_steps": 0, "seconds": 0.0, "key": key, "config": {}}
+    about |= {"device": "cpu", "threads": _threads()}
+    for metric in suite.pair_metrics:
+        ours, theirs = (results.units(name, seed, metric) for name in (a, b))
+        if set(ours) != set(theirs) or not ours:
+            raise SystemExit(
+                f"{a} and {b} must have {metric} of the same users, got {len(ours)} and {len(theirs)}; "
+                f"run both with --force"
+            )
+        interval = paired_difference([ours[user] for user in ours], [theirs[user] for user in ours])
+        rows.append(_row(about, data, metric, interval, len(ours), "pairs"))
+        print(f"  {a} - {b}: {metric} {interval}", flush=True)
+    results.put(rows)
+
+
+def _row(about: Mapping[str, Any], data: Data, metric: str, interval: Interval, n: int, unit: str) -> dict[str, object]:
+    numbers = {
+        "metric": metric,
+        "value": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "n": n,
+        "unit": unit,
+    }
+    place = {"protocol": protocol(data.suite), "data_hash": data.hash, "versions": _versions(), **_commit()}
+    return {**about, **numbers, **place, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+# -- what a row says of where it comes from --------------------------------------------------------------------------
+
+
+def protocol(suite: Suite) -> str:
+    """Returns the protocol of a suite in words; rows under different protocols do not share a table."""
+    return (
+        f"{suite.dataset}{json.dumps(dict(suite.options), sort_keys=True) if suite.options else ''}: "
+        f"{suite.test_size:.0%} of users held out (seed {suite.split_seed}), a further {suite.valid_size:.0%} for "
+        f"validation; last {suite.n_last} positions of each, all items ranked, seen items masked, ties by expectation; "
+        f"sessions of at most {suite.horizon} steps after {suite.frame_size} events, one per user, no item twice"
+    )
+
+
+def run_key(suite: Suite, entry: Entry, seed: int, data_hash: str) -> str:
+    """Returns what identifies a run: protocol, entry, seed and data, but not the commit."""
+    what = [
+        protocol(suite),
+        suite.k,
+        suite.dim,
+        suite.metrics,
+        entry.name,
+        entry.build,
+        dict(entry.config),
+        entry.n_steps,
+    ]
+    return _digest([*what, entry.batch_size, seed, data_hash])
+
+
+def _digest(parts: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _commit() -> dict[str, str]:
+    """Returns the commit and whether files other than generated ones differ from it."""
+    try:
+        commit = _git("rev-parse", "--short=10", "HEAD").strip()
+        changes = _git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in GENERATED))
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "none", "dirty": "unknown"}  # not a clone, or no git
+    return {"commit": commit, "dirty": "yes" if changes.strip() else "no"}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def _versions() -> str:
+    names = ("gymnasium", "numpy", "scipy", "torch")
+    ours = [f"recgym={recgym.__version__}", f"python={platform.python_version()}"]
+    return " ".join([*ours, *(f"{name}={version(name)}" for name in names)])
+
+
+def _threads() -> int:
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+
+
+def _device_name(device: str) -> str:
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name(device) if torch and device.startswith("cuda") else device
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line and runs."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("--suite", choices=sorted([*SUITES, "ope"]), required=True)
+    parser.add_argument("--rows", default="", help="comma-separated names, or package.module:Name of your own agent")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the rows (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="run again what has rows already")
+    given = parser.parse_args(arguments)
+    if given.suite == "ope":  # estimators, not agents: rows of another shape
+        ope.run(given.out / "ope.csv", {**_commit(), "versions": _versions()}, given.seed)
+        return
+    suite = SUITES[given.suite]
+    rows = [name.strip() for name in given.rows.split(",") if name.strip()]
+    results = Results(given.out / f"{suite.name}.csv")
+    run(suite, results, rows=rows, seed=given.seed, device=given.device, force=given.force)
+
+
+if __name__ == "__main__":
+    main()

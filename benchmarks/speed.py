@@ -1,0 +1,68 @@
+"""Measures speed: `python -m benchmarks.speed data`. Every figure stands beside those of alternatives in the same run.
+
+A subject is modules `benchmarks.speed_NAME` with `rows(sizes, quick) -> list of dict`, each with `agent` (who),
+`metric` (doing what), `value`, `unit` and `n` (of how many rows), and any other column of `benchmarks.results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks import run
+from benchmarks.results import FOLDER, Results
+
+SUBJECTS = {"data": ("benchmarks.speed_data", "benchmarks.speed_batches")}  # subject -> modules that make its rows
+SIZES = (1_000_000, 5_000_000, 20_000_263)
+HUGE = 200_000_000
+
+
+def complete(measured: Mapping[str, Any], load: str) -> dict[str, Any]:
+    """Returns a row with every column of `benchmarks.results`, filling in those that a subject left out."""
+    plain = {"low": float("nan"), "high": float("nan"), "seed": 0, "n_steps": 0, "seconds": 0.0, "device": "cpu"}
+    plain |= {"threads": os.cpu_count(), "config": {}, "data_hash": "generated", "protocol": load}
+    row = {**plain, **measured, "versions": run._versions(), **run._commit()}
+    row["metric"] = f"{row['metric']} @{row['n']}"
+    row["key"] = hashlib.sha256(f"{row['agent']} {row['metric']}".encode()).hexdigest()[:16]
+    return row | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def store(measured: Sequence[Mapping[str, Any]], results: Results, load: str) -> None:
+    """Stores rows in place of earlier ones of the same agent and metric; all others stay."""
+    new = [complete(row, load) for row in measured]
+    agents = {row["agent"] for row in new}
+    fresh = {(row["agent"], row["metric"]) for row in new}
+    old = [row for row in results.rows() if row["agent"] in agents and (row["agent"], row["metric"]) not in fresh]
+    results.put([*old, *new])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line, measures and stores the rows."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("subject", choices=sorted(SUBJECTS))
+    parser.add_argument("--rows", type=int, nargs="*", default=list(SIZES), help="sizes of the table")
+    parser.add_argument(
+        "--huge", action="store_true", help=f"{HUGE:,} rows too, out of core: 20 GB of disk and an hour"
+    )
+    parser.add_argument("--quick", action="store_true", help="a hundredth of the rows, to see that all of it runs")
+    parser.add_argument("--only", default="", help="only the rows of modules whose name holds this")
+    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the rows (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    sizes = [n // 100 for n in given.rows] if given.quick else [*given.rows, *([HUGE] if given.huge else [])]
+    before = os.getloadavg()[0]
+    measured: list[dict[str, Any]] = []
+    for name in SUBJECTS[given.subject]:
+        if given.only in name:
+            measured += import_module(name).rows(sizes=sizes, quick=given.quick)
+    load = f"one run on {os.cpu_count()} cores; other work kept {before:.1f} processes running when it began"
+    store(measured, Results(given.results / f"speed_{given.subject}.csv"), load)
+
+
+if __name__ == "__main__":
+    main()

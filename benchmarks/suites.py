@@ -1,0 +1,96 @@
+"""What the benchmarks run, as data. An agent of your own is one more `Entry`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a table: something that scores items, and how it is made."""
+
+    name: str  # what the table calls it
+    build: str  # "package.module:Name": a class with `fit(log)`, an agent class, or a function (log, seed) -> scorer
+    config: Mapping[str, Any] = field(default_factory=dict)  # further keyword arguments of the above
+    n_steps: int = 0  # updates from batches of the training log; agents only
+    batch_size: int = 256
+    later: float = 0.0  # share of decisions whose action is any later event of the user (see `FrameBatches`)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A protocol, and the rows to run under it. Users are held out whole; nothing is fitted on them."""
+
+    name: str
+    title: str
+    dataset: str  # a name for `recgym.datasets.load`
+    entries: tuple[Entry, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)  # further keyword arguments of `load`
+    metrics: tuple[str, ...] = ("hit_rate@10", "ndcg@10", "mrr", "coverage@10", "session_return")
+    pairs: tuple[tuple[str, str], ...] = ()  # (a, b): the differences a - b are rows too, paired by user
+    pair_metrics: tuple[str, ...] = ()
+    test_size: float = 0.05  # share of users held out for the tables
+    valid_size: float = 0.05  # share of the other users held out for learning curves; nothing is fitted on them either
+    split_seed: int = 0
+    dim: int = 128  # of the item vectors
+    frame_size: int = 10
+    horizon: int = 20  # steps of a session
+    k: int = 10
+    n_last: int = 10  # positions asked per user
+    curve_points: int = 20  # evaluations along training
+
+    @property
+    def headline(self) -> str:
+        """The metric of learning curves."""
+        return f"hit_rate@{self.k}"
+
+    def entry(self, name: str) -> Entry:
+        """Returns the entry of that name; one that reads "package.module:Name" is made on the spot."""
+        known = {entry.name: entry for entry in self.entries}
+        if name in known:
+            return known[name]
+        if ":" in name:
+            return Entry(name, name)
+        raise SystemExit(f"a row must be one of {list(known)} or read 'package.module:Name', got {name!r}; choose one")
+
+
+FLOORS = (
+    Entry("uniform", "benchmarks.build:uniform"),
+    Entry("popularity", "recgym.policies:Popularity"),
+    Entry("recent popularity", "recgym.policies:RecentPopularity", {"days": 30.0}),
+)
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            name="quickstart",
+            title="Embedded data (5,000 generated users, 2,000 items)",
+            dataset="synthetic",
+            entries=(
+                *FLOORS,
+                Entry("item_knn", "agents.baselines:ItemKNN"),
+                Entry("ease", "agents.baselines:EASE"),
+                Entry("ddpg", "agents:DDPG", n_steps=2_000, later=0.7),
+            ),
+            pairs=(("ddpg", "popularity"),),
+            pair_metrics=("hit_rate@10", "session_return"),
+            test_size=0.1,
+        ),
+        Suite(
+            name="ml1m",
+            title="MovieLens-1M",
+            dataset="ml-1m",
+            entries=(
+                *FLOORS,
+                Entry("item_knn", "agents.baselines:ItemKNN"),
+                Entry("ease", "agents.baselines:EASE"),
+                Entry("ddpg", "agents:DDPG", n_steps=1_000, later=0.7),
+            ),
+            pairs=(("ddpg", "popularity"),),
+            pair_metrics=("hit_rate@10", "session_return"),
+        ),
+    )
+}

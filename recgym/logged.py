@@ -1,0 +1,169 @@
+"""A log seen as decisions: what was shown, how likely, and what a policy would have made of the same moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from recgym.batches import histories
+from recgym.errors import DataError
+from recgym.frames import History
+from recgym.log import InteractionLog
+from recgym.ope import importance_weights
+from recgym.stochastic import StochasticPolicy
+
+_SESSIONS_AT_ONCE = 256
+
+
+class Decisions(NamedTuple):
+    """The decisions of n sessions of at most T steps; padded with reward 0, propensity 1, item n_items."""
+
+    items: np.ndarray  # (n, T) int64
+    rewards: np.ndarray  # (n, T) float64
+    beta: np.ndarray  # (n, T) float64 propensities
+    lengths: np.ndarray  # (n,) int64
+    events: np.ndarray  # (n, T) int64: event of the log, -1 where padded
+
+    @property
+    def real(self) -> np.ndarray:
+        """Which places hold a decision (n, T) bool."""
+        return np.arange(self.items.shape[1]) < self.lengths[:, None]
+
+
+class Moment(NamedTuple):
+    """What was known when B decisions of one step were made."""
+
+    sessions: np.ndarray  # (B,) session indices
+    step: int
+    history: History
+    allowed: np.ndarray  # (B, n_items) bool
+    masked: bool  # whether items met before are not allowed
+
+
+def decisions(log: InteractionLog) -> Decisions:
+    """Returns the decisions of a log with propensities, session by session; a "user" of the log is a session.
+
+    In a log that `collect` made, decisions are the shown items; in any other, every event is one.
+
+    Raises:
+        DataError: if the log has no propensities or impossible ones, slates of several items, or a session without a
+            decision.
+    """
+    if log.propensities is None:
+        raise DataError(
+            f"off-policy evaluation needs the propensity of every event, got the log {log.name!r} without "
+            f"propensities; load them as a column (propensity=...), or log them with recgym.collect"
+        )
+    shown = _shown(log)
+    if "step" in log.extra and int(np.max(log.extra["position"])) > 0:
+        raise DataError(
+            f"decisions must show one item each, got slates of {int(np.max(log.extra['position'])) + 1}; "
+            f"use the estimators of recgym.ope.slate for this log"
+        )
+    users = log.event_users()[shown]
+    lengths = np.bincount(users, minlength=log.n_users)
+    if lengths.min(initial=1) < 1:
+        raise DataError(
+            f"every session must have a decision, got none in {np.count_nonzero(lengths == 0)} of {log.n_users}; "
+            f"drop these sessions"
+        )
+    place = np.arange(len(users)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # step of each decision
+    shape = log.n_users, int(lengths.max())
+    items, rewards, beta = np.full(shape, log.n_items), np.zeros(shape), np.ones(shape)
+    events = np.full(shape, -1, dtype=np.int64)
+    items[users, place] = log.items[shown]
+    rewards[users, place] = log.rewards[shown]
+    beta[users, place] = log.propensities[shown]
+    events[users, place] = np.flatnonzero(shown)
+    importance_weights(np.ones(shape), beta)  # refuses impossible propensities before anything is made of them
+    return Decisions(items, rewards, beta, lengths, events)
+
+
+def moments(log: InteractionLog, made: Decisions, max_history: int | None = None) -> Iterator[Moment]:
+    """Yields the moments of all decisions, a few hundred sessions and one step at a time.
+
+    Items met before in the session are not allowed where the log never shows one again, and allowed where it does.
+
+    Args:
+        log: The log.
+        made: Its decisions.
+        max_history: Events of the past that are shown to a policy; by default the length of the longest opening frame,
+            or all of the past where the log does not tell.
+    """
+    shown, event_users = _shown(log), log.event_users()
+    enters = np.asarray(log.extra["enters"], dtype=bool) if "step" in log.extra else np.ones(log.n_events, dtype=bool)
+    past = log.select_events(enters, drop_empty=False)
+    before = np.concatenate([[0], np.cumsum(enters)])
+    before = before[:-1] - before[log.offsets[event_users]]  # (n_events,) entered earlier in the session
+    begun = np.cumsum(shown)
+    begun = begun - np.concatenate([[0], begun])[log.offsets[event_users]]  # (n_events,) decisions up to and with it
+    if max_history is None and "step" in log.extra:
+        max_history = max(int(np.bincount(event_users[np.asarray(log.extra["step"]) < 0]).max(initial=0)), 1)
+    masked = not _repeats(log)
+    for first in range(0, log.n_users, _SESSIONS_AT_ONCE):
+        sessions = np.arange(first, min(first + _SESSIONS_AT_ONCE, log.n_users))
+        rows = slice(log.offsets[first], log.offsets[sessions[-1] + 1])
+        allowed = np.ones((len(sessions), log.n_items), dtype=bool)
+        for step in range(int(made.lengths[sessions].max())):
+            if masked:
+                met = begun[rows] == step  # since the decision before, and the opening
+                allowed[event_users[rows][met] - first, log.items[rows][met]] = False
+            live = sessions[made.lengths[sessions] > step]
+            events = made.events[live, step]
+            history = histories(past, live, before[events], max_history)
+            yield Moment(live, step, history._replace(user=live), allowed[live - first], masked)
+
+
+def evaluated_probabilities(
+    policy: StochasticPolicy, log: InteractionLog, made: Decisions, max_history: int | None = None
+) -> np.ndarray:
+    """Returns pi (n, T): the probability of each logged item under the policy, 1 where padded.
+
+    Raises:
+        DataError: if the policy is of another catalog or other rewards than the log, or returns no probabilities.
+    """
+    pi = np.ones(made.items.shape)
+    for moment, probabilities in policy_moments(policy, log, made, max_history):
+        items = made.items[moment.sessions, moment.step]
+        pi[moment.sessions, moment.step] = probabilities[np.arange(len(items)), items]
+    return pi
+
+
+def policy_moments(
+    policy: StochasticPolicy, log: InteractionLog, made: Decisions, max_history: int | None = None
+) -> Iterator[tuple[Moment, np.ndarray]]:
+    """Yields the moments of all decisions with the policy's probabilities (B, n_items), checked."""
+    if not np.array_equal(policy.item_ids, log.item_ids) or policy.reward != log.reward:
+        raise DataError(
+            f"policy and log must have the same items and rewards, got {len(policy.item_ids)} items with "
+            f"{policy.reward!r} and {log.n_items} with {log.reward!r}; this log is of another catalog, or was loaded "
+            f"with another reward transform"
+        )
+    for moment in moments(log, made, max_history):
+        probabilities = np.asarray(policy.probabilities(moment.history, moment.allowed), dtype=np.float64)
+        if probabilities.shape != moment.allowed.shape:
+            raise DataError(
+                f"probabilities must have shape {moment.allowed.shape}, got {probabilities.shape}; mend the policy"
+            )
+        sums = probabilities.sum(axis=1)
+        bad = ~(np.abs(sums - 1.0) < 1e-4) | (probabilities < 0.0).any(axis=1)
+        if bad.any():
+            raise DataError(
+                f"probabilities of a policy must not be negative and sum to 1, got a sum of {sums[bad][0]:g} "
+                f"({np.count_nonzero(bad)} of {len(bad)} histories); mend the policy"
+            )
+        yield moment, probabilities
+
+
+def _shown(log: InteractionLog) -> np.ndarray:
+    """Returns which events are decisions (n_events,) bool."""
+    return np.asarray(log.extra["position"]) >= 0 if "step" in log.extra else np.ones(log.n_events, dtype=bool)
+
+
+def _repeats(log: InteractionLog) -> bool:
+    """Returns whether a session ever shows an item that it met before."""
+    pairs = log.event_users().astype(np.int64) * log.n_items + log.items
+    _, first, of = np.unique(pairs, return_index=True, return_inverse=True)
+    return bool((_shown(log) & (first[of] < np.arange(log.n_events))).any())

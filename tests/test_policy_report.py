@@ -1,0 +1,229 @@
+"""The table for one's own log: what it says where all is well, and what it says where it is not."""
+
+import argparse
+import warnings
+
+import numpy as np
+import pytest
+from conftest import make_catalog, make_log
+
+from recgym.__main__ import main
+from recgym.collection import collect, true_value
+from recgym.errors import DataError
+from recgym.log import InteractionLog
+from recgym.logged import decisions
+from recgym.policies import Popularity
+from recgym.policy_report import build_policy, evaluate_policy, open_log
+from recgym.stochastic import SoftmaxPolicy
+from recgym.users import ReplayUsers
+from recgym.vector import RecVectorEnv
+
+
+@pytest.fixture(scope="module")
+def world():
+    log = make_log(lengths=(14, 18, 9, 25, 30, 12) * 5)
+    return log, RecVectorEnv(
+        64,
+        users=ReplayUsers(log, frame_size=5),
+        catalog=make_catalog(),
+        frame_size=5,
+        horizon=3,
+        action="item",
+        observation="history",
+    )
+
+
+def policies(log):
+    popularity = Popularity.fit(log)
+    return {
+        "soft": SoftmaxPolicy(popularity, 2.0, standardise=True),
+        "near": SoftmaxPolicy(popularity, 1.3, standardise=True),
+        "greedy": SoftmaxPolicy(popularity, 0.01, standardise=True),
+    }
+
+
+def test_close_policies_are_estimated_well(world):
+    log, env = world
+    behaviour, evaluated = policies(log)["soft"], policies(log)["near"]
+    found = evaluate_policy(collect(behaviour, env, 1500, seed=0), evaluated)
+    truth = true_value(evaluated, env, 20_000, seed=0).mean()
+    names = {row.estimator for row in found.estimates}
+    assert names == {
+        *("fqe", "trajectory_is", "sn_trajectory_is", "per_decision_is", "sn_per_decision_is", "sequential_dr")
+    }
+    for row in found.estimates:
+        width = max(row.interval.high - row.interval.low, 0.05)
+        assert abs(row.interval.mean - truth) < width, row
+    assert found.diagnosis.believable and found.warnings == ()
+    assert "weights: believable" in str(found) and "sequential_dr" in str(found)
+
+
+def test_a_policy_far_from_the_log_is_not_believed(world):
+    log, env = world
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the table says it; nothing is printed besides
+        found = evaluate_policy(collect(policies(log)["soft"], env, 300, seed=0), policies(log)["greedy"])
+    assert not found.diagnosis.believable
+    assert any("estimates by weights: do not believe it" in text for text in found.warnings)
+    noted = {row.estimator: row.note for row in found.estimates}
+    assert "hardly any overlap" in noted["trajectory_is"]
+    assert noted["fqe"] == "the interval leaves out the error of the model"
+    assert str(found).count("do not believe it: only") == 1
+
+
+class Never:
+    """Shows one item only, which the log never shows."""
+
+    reward = "raw"
+
+    def __init__(self, log):
+        self.item_ids = log.item_ids
+
+    def probabilities(self, history, allowed):
+        flags = np.zeros(allowed.shape)
+        flags[:, -1] = 1.0
+        return flags
+
+
+def bandit_log(n=400, seed=0):
+    random = np.random.default_rng(seed)
+    beta = np.array([0.5, 0.3, 0.2, 0.0])
+    items = random.choice(4, n, p=beta)
+    return InteractionLog.from_events(
+        np.arange(n),
+        items,
+        (random.random(n) < 0.2 + 0.2 * items).astype(float),
+        propensities=beta[items],
+        item_ids=np.arange(4),
+        reward_range=(0.0, 1.0),
+    )
+
+
+class Fixed:
+    reward = "raw"
+
+    def __init__(self, log):
+        self.item_ids = log.item_ids
+
+    def probabilities(self, history, allowed):
+        return np.tile([0.1, 0.2, 0.7, 0.0], (len(allowed), 1))
+
+
+def test_bandit_logs_get_the_bandit_estimators():
+    found = evaluate_policy(bandit_log(2000), Fixed(bandit_log()))
+    truth = 0.1 * 0.2 + 0.2 * 0.4 + 0.7 * 0.6
+    assert len(found.estimates) == 8
+    for row in found.estimates:
+        assert row.interval.low - 0.03 < truth < row.interval.high + 0.03, row
+    assert "chosen by SLOPE" in str(found)
+    assert found["ips"].mean == pytest.approx(truth, abs=0.08)
+
+
+def test_no_overlap_gives_no_number_but_the_model_s():
+    log = bandit_log()
+    found = evaluate_policy(log, Never(log))
+    assert found.diagnosis is None and "this log says nothing about it" in found.warnings[0]
+    weighed = [row for row in found.estimates if row.estimator != "direct"]
+    assert all(np.isnan(row.interval.mean) and "nothing overlaps" in row.note for row in weighed)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"propensities": None}, "needs the propensity of every event, got the log 'log' without propensities"),
+        ({"propensities": np.zeros(400)}, "beta must be above 0 wherever an item was shown, got 0 for 400 of 400"),
+        ({"propensities": np.full(400, 1.5)}, "beta must be a probability between 0 and 1, got 1.5"),
+        ({"propensities": np.full(400, np.nan)}, "beta must be known for every logged item, got 400 of 400 missing"),
+        ({"item_ids": np.array(list("abcd"))}, "policy and log must have the same items and rewards"),
+        ({"reward": "scaled"}, "this log is of another catalog, or was loaded with another reward transform"),
+    ],
+)
+def test_bad_logs(change, message):
+    from dataclasses import replace
+
+    log = bandit_log()
+    with pytest.raises(DataError, match=message):
+        evaluate_policy(replace(log, **change), Fixed(log))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        (lambda allowed: np.full(allowed.shape, 0.5), "must not be negative and sum to 1, got a sum of 2"),
+        (lambda allowed: np.ones((1, 4)), r"probabilities must have shape \(\d+, 4\), got \(1, 4\)"),
+    ],
+)
+def test_bad_policies(probabilities, message):
+    log, policy = bandit_log(), Fixed(bandit_log())
+    policy.probabilities = lambda history, allowed: probabilities(allowed)
+    with pytest.raises(DataError, match=message):
+        evaluate_policy(log, policy)
+
+
+def test_slates_and_empty_sessions_are_refused(world):
+    log, env = world
+    slates = RecVectorEnv(
+        8, users=env.users, catalog=env.catalog, frame_size=5, k=2, action="item", observation="history"
+    )
+    with pytest.raises(DataError, match="decisions must show one item each, got slates of 2"):
+        decisions(collect(policies(log)["soft"], slates, 8))
+    collected = collect(policies(log)["soft"], env, 8)
+    opening = collected.select_events((collected.extra["step"] < 0) | (collected.event_users() > 2))
+    with pytest.raises(DataError, match="every session must have a decision, got none in 3 of 8"):
+        decisions(opening)
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_command_on_a_saved_log(world, tmp_path, capsys):
+    log, env = world
+    collect(policies(log)["soft"], env, 200, seed=0).save(tmp_path / "log")
+    code = main(
+        [
+            "evaluate-policy",
+            "--log",
+            str(tmp_path / "log"),
+            "--policy",
+            "recgym.policies:Popularity",
+            "--temperature",
+            "2",
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert "fitted on every second session, evaluated on the 100 others" in printed
+    assert "sequential_dr" in printed and "95 % interval" in printed
+
+
+def test_command_on_a_table(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    items = random.choice(3, 300, p=[0.5, 0.3, 0.2])
+    lines = [f"s{i},{item},{random.random() < 0.5:d},{[0.5, 0.3, 0.2][item]}" for i, item in enumerate(items)]
+    (tmp_path / "shown.csv").write_text("\n".join(["who,what,clicked,chance", *lines]))
+    names = ["--user", "who", "--item", "what", "--reward", "clicked", "--propensity", "chance"]
+    arguments = ["evaluate-policy", "--log", str(tmp_path / "shown.csv"), "--policy", "recgym.policies:Popularity"]
+    assert main([*arguments, *names]) == 0
+    assert "doubly_robust" in capsys.readouterr().out
+    assert main([*arguments, *names[:-2]]) == 1
+    assert "needs the propensity of every event" in capsys.readouterr().err
+    assert main(arguments) == 1
+    assert "a table needs the columns of sessions and items" in capsys.readouterr().err
+
+
+def test_names_of_policies():
+    log = bandit_log()
+    with pytest.raises(DataError, match=r"must be named as package.module:Name, got 'recgym.policies:Nobody'"):
+        build_policy("recgym.policies:Nobody", log, 1.0, 0.0)
+    with pytest.raises(DataError, match=r"must be named as package.module:Name, got 'nowhere'"):
+        build_policy("nowhere", log, 1.0, 0.0)
+    with pytest.raises(DataError, match=r"a policy must have item_ids, reward and probabilities.* got list"):
+        build_policy("builtins:list", log.user_ids, 1.0, 0.0)
+    policy, same = build_policy(f"{__name__}:Fixed", log, 1.0, 0.0)
+    assert isinstance(policy, Fixed) and same is log
+
+
+def test_open_log_reads_folders(tmp_path):
+    bandit_log().save(tmp_path / "log")
+    options = argparse.Namespace(log=str(tmp_path / "log"))
+    assert open_log(options).n_events == 400
