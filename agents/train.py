@@ -142,6 +142,7 @@ class Run:
     dataset: str = "synthetic"  # name of a data set, see recgym.datasets
     steps: int = 10_000  # updates in all
     batch_size: int = 256  # decisions per update
+    later: float = 0.7  # share of decisions whose action is any later event of the user, see FrameBatches
     frame_size: int = 10  # events an agent looks at
     dim: int = 128  # width of item vectors, which are fitted to the training users
     test_size: float = 0.05  # share of users held out for the numbers printed at the end
@@ -171,7 +172,7 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     train, test = datasets.load(run.dataset).split_users(test_size=run.test_size, seed=run.split_seed)
     catalog = embeddings.svd(train, dim=run.dim)
     agent = maker(catalog, frame_size=run.frame_size, seed=run.seed, device=run.device, **asdict(config))
-    batches = FrameBatches(train, run.frame_size, run.batch_size, run.seed, device=agent.device)
+    batches = FrameBatches(train, run.frame_size, run.batch_size, run.seed, later=run.later, device=agent.device)
     step = first_step(folder, agent, batches, run.resume)
     saving = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
     rows: list[Report] = [CsvRows(folder / "losses.csv")] + ([TensorBoard(folder)] if run.tensorboard else [])

@@ -77,7 +77,6 @@ SUITES = {
             ),
             pairs=(("ddpg", "popularity"),),
             pair_metrics=("hit_rate@10", "session_return"),
-            test_size=0.1,
         ),
         Suite(
             name="ml1m",

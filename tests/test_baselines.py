@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,9 +88,16 @@ def test_only_the_nearest_neighbours_of_an_item_are_kept():
     assert np.flatnonzero(scores).tolist() == [1]  # what item 0 points to, not what points to item 0
 
 
-def test_rewards_are_not_looked_at():
-    from dataclasses import replace
+def test_fitting_leaves_the_log_as_it_was():
+    """User 3 took item 0 twice: adding up repeats in place would write into the log's own columns."""
+    items, offsets = LOG.items.copy(), LOG.offsets.copy()
+    EASE.fit(LOG)
+    ItemKNN.fit(LOG)
+    np.testing.assert_array_equal(LOG.items, items)
+    np.testing.assert_array_equal(LOG.offsets, offsets)
 
+
+def test_rewards_are_not_looked_at():
     flipped = replace(LOG, rewards=-LOG.rewards)
     np.testing.assert_array_equal(EASE.fit(LOG).weights, EASE.fit(flipped).weights)
 
