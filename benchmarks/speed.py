@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import run
 from benchmarks.results import FOLDER, Results
 
-SUBJECTS = {"data": ("benchmarks.speed_data", "benchmarks.speed_batches")}  # subject -> modules that make its rows
+SUBJECTS = {"data": ("benchmarks.speed_data",)}  # subject -> modules that make its rows
 SIZES = (1_000_000, 5_000_000, 20_000_263)
 HUGE = 200_000_000
 
