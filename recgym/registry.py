@@ -1,23 +1,30 @@
 """Every registered environment id, and what stands behind it.
 
-| id | dataset | versions |
+An id reads `recgym/<data>-<kind>-v<number>`. Kinds:
+
+| kind | users | page |
 |---|---|---|
-| `recgym/Synthetic-Frame-v0` | generated, 5,000 users and 2,000 items | v0: first |
-| `recgym/MLSmall-Frame-v0` | MovieLens latest-small | v0: first |
-| `recgym/ML100K-Frame-v0`, `ML1M`, `ML20M`, `ML25M` | MovieLens of that size | v0: first |
-| `recgym/Table-Frame-v0` | your own: `path=`, `user=`, `item=`, `reward=`, `time=` ... | v0: first |
+| `Frame` | replay a log; observations are frames of the last F events | `recgym.worlds.frame` |
+
+| data | dataset |
+|---|---|
+| `Synthetic` | generated, 5,000 users and 2,000 items |
+| `MLSmall` | MovieLens latest-small |
+| `ML100K`, `ML1M`, `ML20M`, `ML25M` | MovieLens of that size |
+| `Table` | your own: `path=`, `user=`, `item=`, `reward=`, `time=` ... |
 
 An id's number goes up when the same seed and item actions would give other users, items, rewards or ends; the old one
-stays.
+stays. All are at their first version, v0.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -28,8 +35,7 @@ from recgym.render import METADATA
 if TYPE_CHECKING:
     from recgym.catalog import Catalog
     from recgym.env import RecEnv, RecVectorEnv
-    from recgym.log import InteractionLog
-    from recgym.users import ReplayUsers
+    from recgym.users.base import UserModel
 
 DATASETS = {  # name in ids -> name for `recgym.datasets.load`
     "Synthetic": "synthetic",
@@ -40,45 +46,68 @@ DATASETS = {  # name in ids -> name for `recgym.datasets.load`
     "ML25M": "ml-25m",
     "Table": "table",
 }
-SPLITS = ("train", "test", "all")
-_VECTORS = 1  # raise it when `embeddings.svd` or `als` would make other vectors of the same log
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of environment: a module of `recgym.worlds`, the data it is registered for, and its defaults."""
+
+    name: str  # in ids
+    world: str  # module of `recgym.worlds`, whose function `world` makes the catalog and the users
+    datasets: Mapping[str, str] = field(default_factory=lambda: DATASETS)  # empty where the users need no data
+    options: Mapping[str, Any] = field(default_factory=dict)  # further defaults of the environment
+    version: int = 0
+
+    def ids(self) -> dict[str, dict[str, Any]]:
+        """Returns every id of this kind with the keyword arguments it is registered with."""
+        common = {"world": self.world, **self.options}
+        if not self.datasets:
+            return {f"recgym/{self.name}-v{self.version}": common}
+        return {
+            f"recgym/{data}-{self.name}-v{self.version}": common | {"dataset": dataset}
+            for data, dataset in self.datasets.items()
+        }
+
+
+KINDS = (Kind("Frame", "frame"),)
 
 
 def register_envs() -> None:
     """Registers every id with Gymnasium; those that are registered already are left alone."""
-    for name, dataset in DATASETS.items():
-        env_id = f"recgym/{name}-Frame-v0"
-        if env_id not in gym.registry:
-            gym.register(
-                env_id,
-                entry_point="recgym.registry:frame_env",
-                vector_entry_point="recgym.registry:frame_vector_env",
-                kwargs={"dataset": dataset},
-            )
+    for kind in KINDS:
+        for env_id, options in kind.ids().items():
+            if env_id not in gym.registry:
+                gym.register(
+                    env_id,
+                    entry_point="recgym.registry:make_env",
+                    vector_entry_point="recgym.registry:make_vector_env",
+                    kwargs=options,
+                )
 
 
-def frame_env(**options: Any) -> RecEnv:
-    """Returns a `RecEnv` whose users replay a named log; the options are those of `frame_vector_env`."""
+def make_env(**options: Any) -> RecEnv:
+    """Returns a `RecEnv` of a registered kind; the options are those of `make_vector_env`."""
     from recgym.env import RecEnv
 
     return RecEnv(**_assembled(options))
 
 
-def frame_vector_env(num_envs: int = 1, **options: Any) -> RecVectorEnv:
-    """Returns a `RecVectorEnv` whose users replay a named log.
+def make_vector_env(num_envs: int = 1, **options: Any) -> RecVectorEnv:
+    """Returns a `RecVectorEnv` of a registered kind.
 
-    The log is loaded once per process and option set, and shared by all environments. Item vectors are always made from
-    the training users, whichever part is served, and kept in the cache.
+    Catalog and users are made once per process and option set, and shared by all environments. Item vectors are always
+    made from the training users, whichever part is served, and kept in the cache.
 
     Args:
         num_envs: Number of sessions side by side.
         **options: Plain numbers, strings and lists of them, so that a spec can be written as JSON:
 
+            - `world="frame"`: the kind, a module of `recgym.worlds`;
             - of the data: `dataset="synthetic"` and whatever `recgym.datasets.load` takes for it; `split="train"`,
               `"test"` or `"all"`: the users served; `split_seed=0` and `test_size=0.05` (`InteractionLog.split_users`);
             - of the vectors: `embeddings="svd"` or `"als"` with `dim=128` and `normalise=False`, or a file with
               `missing_vectors="error"` (as `missing` of `recgym.embeddings.load_vectors`);
-            - of the users: `advance`, `end_of_log`, `min_history`, `answers` as in `ReplayUsers`;
+            - of the users: what the kind's `world` takes, e.g. `advance`, `end_of_log`, `min_history`, `answers`;
             - of the environment: everything of `RecVectorEnv` but `users`, `catalog` and `recipe`.
 
     Raises:
@@ -86,7 +115,7 @@ def frame_vector_env(num_envs: int = 1, **options: Any) -> RecVectorEnv:
         MissingDataError: if the data set is not on this machine.
 
     Example:
-        >>> env = frame_vector_env(4, n_users=60, n_items=50, dim=8, action="item")
+        >>> env = make_vector_env(4, n_users=60, n_items=50, dim=8, action="item")
         >>> env.single_action_space
         Discrete(50)
     """
@@ -95,7 +124,7 @@ def frame_vector_env(num_envs: int = 1, **options: Any) -> RecVectorEnv:
     return RecVectorEnv(num_envs, **_assembled(options))
 
 
-frame_env.metadata = frame_vector_env.metadata = METADATA  # type: ignore[attr-defined]  # gym.make asks which modes there are
+make_env.metadata = make_vector_env.metadata = METADATA  # type: ignore[attr-defined]  # gym.make asks which modes there are
 
 
 def _assembled(options: dict[str, Any]) -> dict[str, Any]:
@@ -121,69 +150,12 @@ def _assembled(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=8)
-def load_world(options: str) -> tuple[Catalog, ReplayUsers]:
+def load_world(options: str) -> tuple[Catalog, UserModel]:
     """Returns the catalog and users that data options, as JSON, stand for; the same objects for the same text."""
-    return _world(**json.loads(options))
-
-
-def _world(
-    *,
-    frame_size: int,
-    dataset: str = "synthetic",
-    split: str = "train",
-    split_seed: int = 0,
-    test_size: float = 0.05,
-    embeddings: str = "svd",
-    dim: int = 128,
-    normalise: bool = False,
-    missing_vectors: str = "error",
-    advance: str = "answer",
-    end_of_log: str = "truncate",
-    min_history: int | None = None,
-    answers: str = "all",
-    **load_options: Any,
-) -> tuple[Catalog, ReplayUsers]:
-    from recgym import datasets
-    from recgym.embeddings import load_vectors
-    from recgym.options import check_choice
-    from recgym.users import ReplayUsers
-
-    check_choice("split", split, SPLITS)
-    log = datasets.load(dataset, **load_options)
-    given = None if embeddings in ("svd", "als") else load_vectors(embeddings, log, missing=missing_vectors)
-    if given is not None:
-        log = given[1]
-    train, test = log.split_users(test_size=test_size, seed=split_seed)
-    catalog = _fitted_catalog(train, embeddings, {"dim": dim, "normalise": normalise}) if given is None else given[0]
-    served = {"train": train, "test": test, "all": log}[split]
-    users = ReplayUsers(
-        served, frame_size, advance=advance, end_of_log=end_of_log, min_history=min_history, answers=answers
-    )
+    given = json.loads(options)
+    known = {kind.world for kind in KINDS}
+    world = given.pop("world", "frame")
+    if world not in known:
+        raise DataError(f"world must be one of {', '.join(sorted(known))}, got {world!r}; choose one of them")
+    catalog, users = import_module(f"recgym.worlds.{world}").world(**given)
     return catalog, users
-
-
-def _fitted_catalog(train: InteractionLog, method: str, options: dict[str, Any]) -> Catalog:
-    """Returns the items with vectors fitted on the training log, from the cache where they are there."""
-    import numpy as np
-
-    from recgym import cache, embeddings
-    from recgym.catalog import Catalog
-
-    def build(folder: Path) -> None:
-        made = getattr(embeddings, method)(train, **options)
-        np.save(folder / "vectors.npy", made.embeddings * np.float32(made.scale))
-
-    key = {"log": _content_hash(train), "method": method, **options}
-    folder = cache.entry("vectors", f"{train.name}-{method}", key, build, version=_VECTORS)
-    vectors = np.load(folder / "vectors.npy", allow_pickle=False)  # read back even when new: one source of bits
-    return Catalog(vectors, train.item_ids, train.reward, train.titles, train.item_features)
-
-
-def _content_hash(log: InteractionLog) -> str:
-    """Returns a hash of what vectors are made from."""
-    import numpy as np
-
-    digest = hashlib.sha256(json.dumps([log.n_items, log.reward]).encode())
-    for column in (log.items, log.rewards, log.offsets):
-        digest.update(np.ascontiguousarray(column).data)
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ import pytest
 from recgym import registry
 from recgym.env import RecEnv, RecVectorEnv
 from recgym.errors import DataError
-from recgym.registry import frame_env, frame_vector_env, load_world, register_envs
+from recgym.registry import load_world, make_env, make_vector_env, register_envs
 
 SMALL = {"n_users": 120, "n_items": 90, "dim": 12}
 
@@ -24,7 +24,7 @@ def test_ids_are_registered_once_and_quietly():
     names = ["Synthetic", "MLSmall", "ML100K", "ML1M", "ML20M", "ML25M", "Table"]
     for name in names:
         spec = gym.spec(f"recgym/{name}-Frame-v0")
-        assert spec.entry_point == "recgym.registry:frame_env" and spec.max_episode_steps is None
+        assert spec.entry_point == "recgym.registry:make_env" and spec.max_episode_steps is None
         json.dumps(spec.kwargs)
 
 
@@ -43,58 +43,58 @@ def test_registry_module_is_light():
 
 
 def test_environments_share_one_world():
-    one, two, rows = frame_env(**SMALL), frame_env(**SMALL, action="item", k=2), frame_vector_env(3, **SMALL)
+    one, two, rows = make_env(**SMALL), make_env(**SMALL, action="item", k=2), make_vector_env(3, **SMALL)
     assert one.users is two.users is rows.users and one.catalog is rows.catalog
     assert isinstance(one, RecEnv) and isinstance(rows, RecVectorEnv)
-    assert frame_env(**SMALL, split="test", test_size=0.25).users is not one.users
+    assert make_env(**SMALL, split="test", test_size=0.25).users is not one.users
 
 
 def test_vectors_come_from_the_training_users_whatever_is_served():
-    worlds = {split: frame_env(**SMALL, split=split, test_size=0.25) for split in ("train", "test", "all")}
+    worlds = {split: make_env(**SMALL, split=split, test_size=0.25) for split in ("train", "test", "all")}
     logs = {split: env.users.log for split, env in worlds.items()}
     assert not set(logs["train"].user_ids) & set(logs["test"].user_ids)
     assert set(logs["train"].user_ids) | set(logs["test"].user_ids) == set(logs["all"].user_ids)
     for env in worlds.values():
         assert np.array_equal(env.catalog.table, worlds["train"].catalog.table)
-    other = frame_env(**SMALL, split="train", test_size=0.25, split_seed=1)
+    other = make_env(**SMALL, split="train", test_size=0.25, split_seed=1)
     assert not np.array_equal(other.catalog.table, worlds["train"].catalog.table)
 
 
 def test_vectors_are_read_from_the_cache_the_second_time(monkeypatch):
     options = {**SMALL, "n_users": 121}
-    before = frame_env(**options).catalog
+    before = make_env(**options).catalog
     load_world.cache_clear()
 
     def fitted_again(*args, **kwargs):
         raise AssertionError("the vectors were fitted again")
 
     monkeypatch.setattr("recgym.embeddings.svd", fitted_again)
-    after = frame_env(**options).catalog
+    after = make_env(**options).catalog
     assert after is not before and np.array_equal(after.table, before.table) and after.scale == before.scale
     assert after.titles.tolist() == before.titles.tolist()
     with pytest.raises(AssertionError, match="the vectors were fitted again"):
-        frame_env(**{**options, "dim": 11})
+        make_env(**{**options, "dim": 11})
     load_world.cache_clear()
 
 
 def test_ways_of_making_vectors():
-    plain, normal = frame_env(**SMALL).catalog, frame_env(**SMALL, normalise=True).catalog
+    plain, normal = make_env(**SMALL).catalog, make_env(**SMALL, normalise=True).catalog
     lengths = np.linalg.norm(normal.embeddings, axis=1)
     assert np.allclose(lengths[lengths > 0], 1, atol=1e-5) and np.linalg.norm(plain.embeddings, axis=1).min() < 0.9
-    assert not np.array_equal(frame_env(**SMALL, embeddings="als").catalog.table, plain.table)
+    assert not np.array_equal(make_env(**SMALL, embeddings="als").catalog.table, plain.table)
 
 
 def test_vectors_from_a_file(tmp_path):
     path = tmp_path / "vectors.npy"
     vectors = np.random.default_rng(0).normal(size=(90, 5)).astype(np.float32)
     np.save(path, vectors)
-    env = frame_env(n_users=120, n_items=90, embeddings=str(path), split="test", test_size=0.25)
+    env = make_env(n_users=120, n_items=90, embeddings=str(path), split="test", test_size=0.25)
     assert env.action_space.shape == (5,)
     assert np.allclose(env.catalog.embeddings * env.catalog.scale, vectors, atol=1e-6)
 
 
 def test_a_pickle_holds_the_recipe_and_not_the_data():
-    env = frame_vector_env(2, **{**SMALL, "n_users": 2000})
+    env = make_vector_env(2, **{**SMALL, "n_users": 2000})
     env.reset(seed=0)
     assert len(pickle.dumps(env)) < 30_000 < env.users.log.items.nbytes
     assert pickle.loads(pickle.dumps(env)).users is env.users
@@ -125,16 +125,19 @@ def test_module_prefix_form():
         ({"test_size": float("nan")}, "options of a registered environment must be plain numbers"),
         ({"advance": "next"}, "advance must be one of"),
         ({"dataset": "ml-2m"}, "a data set must be one of"),
+        ({"world": "os"}, "world must be one of .*frame.*, got 'os'; choose one of them"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(DataError, match=message):
-        frame_env(**{**SMALL, **options})
+        make_env(**{**SMALL, **options})
 
 
-def test_every_id_has_a_version_in_the_table():
-    for name in registry.DATASETS:
-        assert f"`{name}`" in registry.__doc__ or f"recgym/{name}-Frame-v0" in registry.__doc__
+def test_the_table_of_ids_is_complete():
+    for kind in registry.KINDS:
+        assert f"| `{kind.name}` |" in registry.__doc__ and f"`recgym.worlds.{kind.world}`" in registry.__doc__
+        for name in kind.datasets:
+            assert f"`{name}`" in registry.__doc__
 
 
 @pytest.mark.slow

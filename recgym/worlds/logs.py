@@ -1,0 +1,110 @@
+"""What kinds of environments made from a log share: loading, splitting, and item vectors fitted on the train part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recgym import cache, datasets, embeddings
+from recgym.catalog import Catalog
+from recgym.log import InteractionLog
+from recgym.options import check_choice
+
+SPLITS = ("train", "test", "all")
+FITTED = ("svd", "als")  # ways of making vectors from a log
+_VECTORS = 1  # raise it when `embeddings.svd` or `als` would make other vectors of the same log
+
+
+class Parts(NamedTuple):
+    """A log's users in two parts, the part that is served, and the items with their vectors."""
+
+    catalog: Catalog
+    served: InteractionLog
+    train: InteractionLog
+
+
+def load_parts(
+    *,
+    dataset: str = "synthetic",
+    split: str = "train",
+    split_seed: int = 0,
+    test_size: float = 0.05,
+    embeddings: str = "svd",
+    dim: int = 128,
+    normalise: bool = False,
+    missing_vectors: str = "error",
+    **load_options: Any,
+) -> Parts:
+    """Returns the log that is served and its items, whose vectors come from the training users whichever is served.
+
+    Args:
+        dataset: A name for `recgym.datasets.load`; `load_options` are its further arguments.
+        split: Users served: `"train"`, `"test"` or `"all"`.
+        split_seed: Which users are held out.
+        test_size: How many, see `InteractionLog.split_users`.
+        embeddings: `"svd"`, `"als"`, or a file of vectors.
+        dim: Width of fitted vectors.
+        normalise: Whether fitted vectors get length 1 each.
+        missing_vectors: What becomes of items the file lacks, `missing` of `recgym.embeddings.load_vectors`.
+        **load_options: See `dataset`.
+
+    Raises:
+        DataError: if an option is unknown or out of range.
+        MissingDataError: if the data set is not on this machine.
+    """
+    check_choice("split", split, SPLITS)
+    return split_parts(
+        datasets.load(dataset, **load_options),
+        split=split,
+        split_seed=split_seed,
+        test_size=test_size,
+        vectors=embeddings,
+        dim=dim,
+        normalise=normalise,
+        missing_vectors=missing_vectors,
+    )
+
+
+def split_parts(
+    log: InteractionLog,
+    *,
+    split: str,
+    split_seed: int,
+    test_size: float,
+    vectors: str,
+    dim: int,
+    normalise: bool,
+    missing_vectors: str,
+) -> Parts:
+    """Returns what `load_parts` does, of a log that is loaded already."""
+    given = None if vectors in FITTED else embeddings.load_vectors(vectors, log, missing=missing_vectors)
+    if given is not None:
+        log = given[1]
+    train, test = log.split_users(test_size=test_size, seed=split_seed)
+    catalog = _fitted_catalog(train, vectors, {"dim": dim, "normalise": normalise}) if given is None else given[0]
+    return Parts(catalog, {"train": train, "test": test, "all": log}[split], train)
+
+
+def _fitted_catalog(train: InteractionLog, method: str, options: dict[str, Any]) -> Catalog:
+    """Returns the items with vectors fitted on the training log, from the cache where they are there."""
+
+    def build(folder: Path) -> None:
+        made = getattr(embeddings, method)(train, **options)
+        np.save(folder / "vectors.npy", made.embeddings * np.float32(made.scale))
+
+    key = {"log": _content_hash(train), "method": method, **options}
+    folder = cache.entry("vectors", f"{train.name}-{method}", key, build, version=_VECTORS)
+    vectors = np.load(folder / "vectors.npy", allow_pickle=False)  # read back even when new: one source of bits
+    return Catalog(vectors, train.item_ids, train.reward, train.titles, train.item_features)
+
+
+def _content_hash(log: InteractionLog) -> str:
+    """Returns a hash of what vectors are made from."""
+    digest = hashlib.sha256(json.dumps([log.n_items, log.reward]).encode())
+    for column in (log.items, log.rewards, log.offsets):
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()
