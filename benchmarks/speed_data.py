@@ -66,6 +66,11 @@ SECOND = f"from recgym import datasets\nbegin()\nresult = datasets.load('table',
 LIMITED = (
     "from recgym import datasets\nbegin()\nresult = datasets.load('table', path=path, {names}, memory_limit='{limit}')"
 )
+POLARS_STREAM = """
+import polars
+begin()
+result = polars.scan_csv(path).select(polars.all().max()).collect(engine="streaming")
+"""
 STREAM = """
 from pyarrow import csv
 begin()
@@ -110,8 +115,23 @@ def _of_size(folder: Path, n: int) -> list[dict[str, Any]]:
         shutil.rmtree(folder / "cache")
     limit = "2GB" if n >= 100_000_000 else f"{max(20 * n // 10**6, 100)}MB"  # less than the events' 20 bytes each take
     made += _measured("pyarrow (streams only)", "stream", STREAM, path, n)
+    made += _measured("polars (streams, keeps maxima)", "stream", POLARS_STREAM, path, n)
     made += _measured("recgym past memory", "ingest", LIMITED.format(names=NAMES, limit=limit), path, n, limit=limit)
+    _print_ratios(made)
     return made
+
+
+def _print_ratios(made: Sequence[Mapping[str, Any]]) -> None:
+    """Prints how many times the fastest reader of the same file each ingest took, and pandas as usually written."""
+    seconds = {row["agent"]: row["value"] for row in made if row["metric"] in ("read", "stream", "ingest")}
+    fastest = min(row["value"] for row in made if row["metric"] in ("read", "stream"))
+    usual = seconds.get("pandas as usually written")
+    for row in made:
+        if row["metric"] == "ingest" and row["agent"].startswith("recgym"):
+            faster = "" if usual is None else f", {usual / row['value']:.1f} times as fast as pandas as usually written"
+            print(
+                f"  {row['n']:>11,} rows  {row['agent']}: {row['value'] / fastest:.2f} times the fastest reader{faster}"
+            )
 
 
 def _measured(who: str, what: str, code: str, path: Path, n: int, **config: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.plots import growth_chart
 from benchmarks.results import Results, Row
 
-TITLES = {"speed_data": "From a ratings file to a log"}
+TITLES = {"speed_data": "From a ratings file to a log", "speed_envs": "Environments"}
 _HEAD = "| rows | task | by | seconds | times the fastest reader | processor seconds | peak MB | load |"
 _FROM_FILE = ("read", "stream", "ingest", "second load")  # tasks that the table of files is about
 
@@ -25,22 +25,26 @@ def block(name: str, rows: Sequence[Row]) -> str:
     others = [row for row in rows if _task(row).split(",")[0] not in _FROM_FILE]
     parts = [_files(of_files, rows), ""] if of_files else []
     parts += [_plain(others), ""] if others else []
+    alone = (
+        " Each figure is of a process of its own, imports excluded; load is the average number of running processes "
+        "when it began."
+    )
     parts += [
-        f"{'; '.join(dict.fromkeys(row['protocol'] for row in rows))}. Each figure is of a process of its own, imports "
-        "excluded; load is the average number of running processes when it began.",
+        f"{'; '.join(dict.fromkeys(row['protocol'] for row in rows))}.{alone if of_files else ''}",
         "",
         f"Made by `python -m benchmarks.speed {name.removeprefix('speed_')}`, then `python -m benchmarks.report`.",
     ]
-    return "\n".join([*parts, "", f"![{TITLES[name]}](benchmarks/results/{name}.png)"])
+    return "\n".join([*parts, "", f"![{TITLES[name]}](benchmarks/results/{name}.png)"] if of_files else parts)
 
 
 def plot(name: str, results: Results, folder: Path) -> None:
-    """Writes the plot of seconds against rows."""
+    """Writes the plot of seconds against rows, of a subject that has such."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in sorted(results.rows(), key=lambda row: int(row["n"])):
         if _task(row) in _FROM_FILE:
             curves.setdefault(f"{row['agent']}: {_task(row)}", []).append((float(row["n"]), float(row["value"])))
-    growth_chart(folder / f"{name}.png", TITLES[name], curves)
+    if curves:
+        growth_chart(folder / f"{name}.png", TITLES[name], curves)
 
 
 def _files(seconds: Sequence[Row], rows: Sequence[Row]) -> str:

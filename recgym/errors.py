@@ -12,6 +12,10 @@ class DataError(RecgymError, ValueError):
     """A log, catalog or file holds something it must not hold."""
 
 
+class OptionError(DataError, TypeError):
+    """An option that does not exist was given; a `TypeError` too, like any unexpected keyword argument."""
+
+
 class MissingDataError(RecgymError, FileNotFoundError):
     """A data set is not on this machine; the message says where it may be put."""
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +40,10 @@ def save_columns(columns: Mapping[str, np.ndarray | Path], about: Mapping[str, A
         folder: What `open_log` shall read.
     """
     with store.atomic_folder(folder) as target:
-        files = {
-            name: _write_column(target, f"{number:02d}", column)
-            for number, (name, column) in enumerate(columns.items())
-        }
+        stems = [f"{number:02d}" for number in range(len(columns))]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            written = pool.map(partial(_write_column, target), stems, columns.values())
+            files = dict(zip(columns, written, strict=True))
         store.write_manifest(target, KIND, VERSION, {**about, "columns": files})
 
 
@@ -67,7 +70,10 @@ def _write_column(folder: Path, stem: str, column: np.ndarray | Path) -> str:
         text = json.dumps(ids.to_json(column), ensure_ascii=False)
         (folder / f"{stem}.json").write_text(text, encoding="utf-8")
         return f"{stem}.json"
-    np.save(folder / f"{stem}.npy", column, allow_pickle=False)
+    with open(folder / f"{stem}.npy", "wb") as file:
+        np.save(file, column, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())  # here rather than with the folder, so that the next column is written meanwhile
     return f"{stem}.npy"
 
 

@@ -12,6 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,10 +93,11 @@ def write_manifest(folder: Path, kind: str, version: int, about: Mapping[str, An
     for inner in folder.glob(f"*/{MANIFEST}"):  # a folder inside was hashed when it was written
         prefix = inner.parent.name
         files |= {f"{prefix}/{name}": entry for name, entry in parsed_manifest(inner.parent)["files"].items()}
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        if file.is_file() and name != MANIFEST and name not in files:
-            files[name] = {"size": file.stat().st_size, "sha256": file_hash(file)}
+    own = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    own = {name: file for name, file in own.items() if name != MANIFEST and name not in files}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (name, file), digest in zip(own.items(), pool.map(file_hash, own.values()), strict=True):
+            files[name] = {"size": file.stat().st_size, "sha256": digest}
     created = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = {"recgym": kind, "version": version, "created": created, "about": dict(about), "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False), encoding="utf-8")

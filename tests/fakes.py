@@ -76,3 +76,33 @@ def as_zip(path, files, folder):
         for name, content in files.items():
             archive.writestr(f"{folder}/{name}", content)
     return path
+
+
+def tianchi_layout():
+    """Files of Tianchi's shop log, without header lines and in no order."""
+    behaviour = [  # user, item, behaviour, seconds: user 7 in two sessions
+        *((7, 100, "pv", 10), (7, 101, "cart", 20), (7, 100, "pv", 30), (7, 102, "buy", 9000)),
+        *((8, 100, "fav", 5), (8, 103, "pv", 6)),
+        *((9, 103, "pv", 40_000), (9, 100, "pv", 40_010), (9, 101, "buy", 40_020)),
+    ]
+    lines = "".join(f"{user},{item},{what},{when}\n" for user, item, what, when in reversed(behaviour))
+    return {
+        "user_behavior.csv": lines.encode(),
+        "user.csv": b"8,1,29,3\n7,0,30,5\n11,1,50,1\n",
+        "item.csv": b"102,5,50,500\n100,4,40,400\n101,4,41,401\n99,9,9,9\n",
+    }
+
+
+def nowplaying_layout():
+    """The file of #nowplaying-RS with its audio features among other columns, some of them empty."""
+    features = ("instrumentalness", "liveness", "speechiness", "danceability", "valence", "loudness", "tempo")
+    features = (*features, "acousticness", "energy", "mode", "key")
+    rows = [("coordinates", *features, "artist_id", "created_at", "track_id", "user_id", "time_zone")]
+    plays = ((1, "c"), (1, "b"), (1, "a"), (1, "c"), (2, "b"), (2, "d"), (2, "c"), (3, "a"))
+    for place, (user, song) in enumerate(plays):
+        numbers = [f"0.{ord(song) - 96}{column}" for column in range(9)]
+        moment = f"2014-01-0{user} 05:54:{place:02d}"
+        rows.append(("", *numbers, "1.0", str(ord(song) - 96), "x", moment, song, str(user), "Quito"))
+    rows.append(rows[1])  # one tweet, two hashtags: the same event twice
+    rows.append(("", *[""] * 11, "x", "2014-01-01 05:54:59", "e", "1", ""))  # a song without features
+    return {"context_content_features.csv": "".join(",".join(row) + "\n" for row in rows).encode()}

@@ -20,7 +20,7 @@ def rows(n=4, **options):
 
 BAD_OPTIONS = [
     ({"action": "vector"}, r"action must be one of \('embedding', 'item'\), got 'vector'; choose one of them"),
-    ({"observation": "flat"}, r"observation must be one of \('frame', 'history'\), got 'flat'"),
+    ({"observation": "flat"}, r"observation must be one of \('frame', 'history', 'user_.*\), got 'flat'"),
     ({"repeats": "never"}, r"repeats must be one of \('mask', 'zero', 'allow'\), got 'never'"),
     ({"render_mode": "human"}, r"render_mode must be one of \(None, 'ansi', 'rgb_array'\), got 'human'"),
     ({"autoreset_mode": "Later"}, r"autoreset_mode must be one of .*'NextStep'.*, got 'Later'"),

@@ -115,10 +115,12 @@ def test_missing_values_and_parts_of_a_second(tmp_path, small_pieces):
     [
         ("5", "1000000000000", [0, 10**9]),  # milliseconds after all
         ("5", "2.5", [5, 2]),
+        ("1", "2.5", [1, 2]),  # ones alone could be read as true
         ("5", "2020-01-01", None),
         ("2020-01-01", "2020-01-01T12:00:00", [1577836800, 1577880000]),
         ("2020-01-01T12:00:00", "2020-01-01T12:00:00.5", [1577880000, 1577880000]),
         ("", "7", [7]),
+        ("", "2.25", [2]),
     ],
 )
 def test_what_times_are_does_not_depend_on_where_blocks_end(first, then, expected, tmp_path, small_pieces):

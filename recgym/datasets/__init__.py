@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -11,20 +12,35 @@ from typing import Any
 from recgym import cache
 from recgym.datasets import sources
 from recgym.datasets.coat import coat
-from recgym.datasets.movielens import read_log, source_files
+from recgym.datasets.movielens import read_log, source_files, write_log
+from recgym.datasets.nowplaying import nowplaying
 from recgym.datasets.obd import obd
 from recgym.datasets.past_memory import bytes_of, write_table
 from recgym.datasets.sources import PUBLISHED
 from recgym.datasets.synthetic import synthetic
+from recgym.datasets.synthetic_shop import synthetic_shop
+from recgym.datasets.synthetic_songs import synthetic_songs
 from recgym.datasets.table import TableOptions, make_options, read_table
 from recgym.datasets.table_files import blocks_of, code_of
+from recgym.datasets.tianchi import tianchi
 from recgym.download import fetch as download_file
-from recgym.errors import DataError
+from recgym.errors import DataError, OptionError
 from recgym.log import InteractionLog
 
 __all__ = ["fetch", "load", "names", "synthetic"]
 
-_LOGGED: dict[str, Callable[..., InteractionLog]] = {"coat": coat, "obd": obd}  # small, read anew each time
+_Maker = Callable[..., InteractionLog]
+_MADE: dict[str, _Maker] = {  # generated, once per process and options
+    "synthetic": synthetic,
+    "synthetic-shop": synthetic_shop,
+    "synthetic-songs": synthetic_songs,
+}
+_LOGGED: dict[str, _Maker] = {  # small and read anew each time, or with a cache of their own
+    "coat": coat,
+    "obd": obd,
+    "tianchi": tianchi,
+    "nowplaying": nowplaying,
+}
 _FORMAT = 2  # raise it when what a loader makes of the same files and options changes
 
 
@@ -32,10 +48,10 @@ def names() -> list[str]:
     """Returns the names `load` takes.
 
     Example:
-        >>> names()
-        ['synthetic', 'ml-latest-small', 'ml-100k', 'ml-1m', 'ml-20m', 'ml-25m', 'coat', 'obd', 'table']
+        >>> names()[:4], names()[-1]
+        (['synthetic', 'ml-latest-small', 'ml-100k', 'ml-1m'], 'table')
     """
-    return ["synthetic", *PUBLISHED, *_LOGGED, "table"]
+    return list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED, "table"]))
 
 
 def load(
@@ -48,18 +64,21 @@ def load(
 
     | name | files | options |
     |---|---|---|
-    | `synthetic` | none | those of `recgym.datasets.synthetic`: `n_users`, `n_items`, `seed` |
+    | `synthetic`, `synthetic-shop`, `synthetic-songs` | none | `n_users`, `n_items`, `seed` |
     | `ml-latest-small`, `ml-100k`, `ml-20m`, `ml-25m` | folder or zip | `min_events`, `top_items` |
     | `ml-1m` | folder or zip | the same, and `order="time"` or `"sasrec"` |
     | `coat` | folder | `part="self-selected"` or `"random"` |
     | `obd` | folder | `campaign="men"`, `"women"` or `"all"`; `policy="random"` or `"bts"` |
+    | `tianchi` | folder | `dedupe`, `sample`, `seed`, `age_bounds` |
+    | `nowplaying` | folder | `min_events` |
     | `table` | `path=` | `user`, `item`, `reward`, `time`: names of columns; the others as in `TableOptions`; |
     | | | `memory_limit="2GB"` for a file larger than memory: the same log, sorted on disk by DuckDB |
 
     Args:
         name: One of `names()`.
         reward: For `table`, the name of the column that holds rewards (None: every event is worth 1; say in `transform`
-            what is made of it). For the others a reward transform (see `transform_rewards`), `"scaled"` by default.
+            what is made of it). For the others a reward transform (see `transform_rewards`), by default `"scaled"`, or
+            what the set's own function has; songs take none.
         download: Whether a missing published set may be downloaded; its size and licence are stated first.
         **options: See the table above.
 
@@ -73,12 +92,13 @@ def load(
         >>> load("synthetic", n_users=50, n_items=40)
         InteractionLog('synthetic': 931 events, 50 users, 40 items)
     """
-    if name == "synthetic":
-        return _synthetic(reward or "scaled", tuple(sorted(options.items())))
     if name == "table":
         return _table({**options, "reward": reward})
-    if name in _LOGGED:
-        return _LOGGED[name](**options, **({} if reward is None else {"reward": reward}))
+    if name in _MADE or name in _LOGGED:
+        options |= {} if reward is None else {"reward": reward}
+        maker = (_MADE | _LOGGED)[name]
+        _check_known(name, options, inspect.signature(maker).parameters)
+        return _made(name, tuple(sorted(options.items()))) if name in _MADE else maker(**options)
     if name in PUBLISHED:
         return _movielens(name, reward or "scaled", download, **options)
     raise DataError(f"a data set must be one of {', '.join(names())}, got {name!r}; choose one of them")
@@ -98,25 +118,36 @@ def fetch(name: str) -> Path:
 
 
 @lru_cache(maxsize=4)
-def _synthetic(reward: str, options: tuple[tuple[str, Any], ...]) -> InteractionLog:
-    return synthetic(reward=reward, **dict(options))
+def _made(name: str, options: tuple[tuple[str, Any], ...]) -> InteractionLog:
+    return _MADE[name](**dict(options))
 
 
 def _movielens(name: str, reward: str, download: bool, **options: Any) -> InteractionLog:
     known: dict[str, Any] = {"order": "time", "min_events": 1, "top_items": None}
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise DataError(f"options of {name} must be among {', '.join(known)}, got {', '.join(unknown)}; drop those")
+    _check_known(name, options, known)
     options = known | options
     files = sources.locate(PUBLISHED[name], download)
     prints = [cache.fingerprint(path) for path in files.paths(*source_files(PUBLISHED[name], options["order"]))]
 
-    def build() -> InteractionLog:
-        log = read_log(PUBLISHED[name], files, reward=reward, order=options["order"])
-        log = log if options["top_items"] is None else log.top_items(options["top_items"])
-        return log.filter_users(options["min_events"]) if options["min_events"] > 1 else log
+    chosen: dict[str, Any] = {"reward": reward, "order": options["order"]}
 
-    return _cached(name, {"files": prints, "options": {**options, "reward": reward}}, build)
+    def build(target: Path) -> None:
+        if options["top_items"] is None and options["min_events"] <= 1:
+            write_log(PUBLISHED[name], files, target / "log", **chosen)
+            return
+        log = read_log(PUBLISHED[name], files, **chosen)
+        log = log if options["top_items"] is None else log.top_items(options["top_items"])
+        (log.filter_users(options["min_events"]) if options["min_events"] > 1 else log).save(target / "log")
+
+    return _entered(name, {"files": prints, "options": {**options, "reward": reward}}, build)
+
+
+def _check_known(name: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"  # what TorchRL's GymEnv listens for
+        known_ones, given = ", ".join(known), ", ".join(unknown)
+        raise OptionError(f"options of {name} must be among {known_ones}, got {given}; drop those ({words})")
 
 
 def _table(options: dict[str, Any]) -> InteractionLog:
@@ -134,7 +165,11 @@ def _table(options: dict[str, Any]) -> InteractionLog:
     if not path.exists() or len(transforms) < len(made.transforms):  # a function given as such has no lasting name
         return read_table(path, made, path.stem)
     code = [cache.fingerprint(file) for file in code_of(transforms)]
-    return _cached(path.stem, _table_key(path, options, code), lambda: read_table(path, made, path.stem))
+
+    def build(target: Path) -> None:
+        write_table(path, made, path.stem, target / "log")
+
+    return _entered(path.stem, _table_key(path, options, code), build)
 
 
 def _table_past_memory(source: Any, made: TableOptions, options: dict[str, Any], limit: str | int) -> InteractionLog:
@@ -158,10 +193,6 @@ def _table_key(path: Path, options: Mapping[str, Any], code: list[Any]) -> dict[
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     prints = [cache.fingerprint(file) for file in files if file.is_file()]
     return {"files": prints, "code": code, "options": json.loads(json.dumps(options))}
-
-
-def _cached(name: str, key: Mapping[str, Any], build: Callable[[], InteractionLog]) -> InteractionLog:
-    return _entered(name, key, lambda target: build().save(target / "log"))
 
 
 def _entered(name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> InteractionLog:

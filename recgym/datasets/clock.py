@@ -58,8 +58,8 @@ def read_ticks(
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
-    if pa.types.is_null(kind):
-        column, kind = column.cast(pa.int64()), pa.int64()
+    if column.null_count == len(column):  # whatever its type was guessed to be
+        column, kind = pa.nulls(len(column), pa.int64()), pa.int64()
     if form is not None and not pa.types.is_temporal(kind):
         column, kind = column.cast(pa.string()), pa.string()
     if pa.types.is_date(kind):

@@ -41,24 +41,11 @@ def coat(part: str = "self-selected", *, reward: str = "scaled", folder: str | P
     if part not in _FILES:
         raise DataError(f"part must be one of {tuple(_FILES)}, got {part!r}; choose one of them")
     place = _folder(folder)
-    ratings = _matrix(place / _FILES[part])
+    ratings = _ratings(place / _FILES[part])
     shape = ratings.shape
-    if not np.isin(ratings, range(6)).all():
-        raise DataError(
-            f"ratings of {place / _FILES[part]} must be whole numbers 0 (none) to 5, got {ratings.min():g} to "
-            f"{ratings.max():g}; get the file again"
-        )
     users, items = np.nonzero(ratings)  # sorted by user
     counts = np.bincount(users, minlength=shape[0])
-    if part == "self-selected":
-        propensities = _matrix(place / "propensities.ascii", shape)[users, items]
-    else:
-        propensities = (counts / shape[1])[users]
-    if not ((propensities > 0.0) & (propensities <= 1.0)).all():
-        raise DataError(
-            f"propensities of {place} must be above 0 and at most 1 for every rating, got {propensities.min():g} to "
-            f"{propensities.max():g}; get propensities.ascii again"
-        )
+    chances = np.broadcast_to(counts[:, None] / shape[1], shape) if part == "random" else _propensities(place, ratings)
     low, high = transform_rewards([1.0, 5.0], reward).tolist()
     features = place / "user_item_features"
     return InteractionLog(
@@ -67,7 +54,7 @@ def coat(part: str = "self-selected", *, reward: str = "scaled", folder: str | P
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         user_ids=np.arange(shape[0]),
         item_ids=np.arange(shape[1]),
-        propensities=propensities.astype(np.float32),
+        propensities=chances[users, items].astype(np.float32),
         users=_labels(features, "user", shape[0]),
         item_features=_labels(features, "item", shape[1]),
         reward=reward,
@@ -86,6 +73,28 @@ def _folder(folder: str | Path | None) -> Path:
             f"log 'synthetic'"
         )
     return path
+
+
+def _ratings(path: Path) -> np.ndarray:
+    ratings = _matrix(path)
+    if not np.isin(ratings, range(6)).all():
+        raise DataError(
+            f"ratings of {path} must be whole numbers 0 (none) to 5, got {ratings.min():g} to {ratings.max():g}; "
+            f"get the file again"
+        )
+    return ratings
+
+
+def _propensities(place: Path, ratings: np.ndarray) -> np.ndarray:
+    """Returns the published propensities (users, items), checked where there is a rating."""
+    propensities = _matrix(place / "propensities.ascii", ratings.shape)
+    own = propensities[ratings > 0]
+    if not ((own > 0.0) & (own <= 1.0)).all():
+        raise DataError(
+            f"propensities of {place} must be above 0 and at most 1 for every rating, got {own.min():g} to "
+            f"{own.max():g}; get propensities.ascii again"
+        )
+    return propensities
 
 
 def _matrix(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:

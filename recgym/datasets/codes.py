@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from recgym.datasets.table_files import Columns
 
 
+OWN_CODE = 1 << 24  # whole numbers below it are their own code; a table of so many is small
+
+
 class Codes(NamedTuple):
     """A column of ids: `ids[code]` gives it back."""
 
@@ -23,18 +26,25 @@ class Codes(NamedTuple):
 
 
 class Coder:
-    """Numbers the ids of a column that comes in blocks: first in order of appearance, at the end in sorted order."""
+    """Gives the ids of a column that comes in blocks numbers, their codes, and at the end indices in sorted order.
+
+    A whole number from 0 to some millions is its own code. Other ids have the codes -2, -3, ... in order of appearance,
+    so that any code is a place in one table.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._code_of: dict[Any, int] = {}
         self._known: pa.Array | None = None  # the first words of _code_of, to look many up at once
-        self._seen = np.zeros(0, dtype=bool)  # by code: whether an event that stays has it
+        self._known_codes = np.zeros(0, dtype=np.int32)
+        self._others: list[Any] = []  # the ids of the codes -2, -3, ...
+        self._seen_numbers = np.zeros(0, dtype=bool)  # whether an event that stays has it
+        self._seen_others = np.zeros(0, dtype=bool)
         self._mixed: np.ndarray | None = None  # ids of mixed kinds, which only a whole DataFrame has
         self._columns: Columns | None = None  # the block last seen, for messages and types
 
     def add(self, columns: Columns) -> np.ndarray:
-        """Returns the codes of a block (n,) int32, in order of appearance, -1 where the id is missing.
+        """Returns the codes of a block (n,) integer, -1 where the id is missing.
 
         Raises:
             DataError: if the column holds neither whole numbers nor text.
@@ -43,59 +53,98 @@ class Coder:
         if self.name in columns.objects:
             return self._add_mixed(columns.objects[self.name])
         column = columns.table.column(self.name)
+        if pa.types.is_integer(column.type) and len(column) and not column.null_count:
+            numbers = column.to_numpy()
+            if numbers.min() >= 0 and numbers.max() < OWN_CODE:
+                return numbers
         if not pa.types.is_dictionary(column.type):
             _as_ids(columns, self.name, pa.array([], column.type))  # refuses other kinds before they are hashed
             column = column.dictionary_encode()
         encoded = column.unify_dictionaries().combine_chunks()
-        own = np.append(self._codes(encoded.dictionary), np.int32(-1))
+        words = encoded.dictionary.cast(pa.string()) if columns.is_text else encoded.dictionary
+        own = np.append(self._codes(words), np.int32(-1))
         index = encoded.indices
         index = pc.fill_null(index.cast(pa.int32()), len(own) - 1) if index.null_count else index
         return own[index.to_numpy(zero_copy_only=False)]
 
     def _codes(self, words: pa.Array) -> np.ndarray:
         """Returns the codes of different words (m,) int32, giving new ones to new words."""
-        code_of = self._code_of
         if self._known is None or 8 * len(words) < len(self._known):  # a few words: one by one
-            known = np.full(len(words), -1, dtype=np.int32)
+            codes = np.full(len(words), -1, dtype=np.int32)
         else:
-            known = pc.fill_null(pc.index_in(words, self._known), -1).to_numpy(zero_copy_only=False).copy()
-        new = np.flatnonzero(known < 0)
+            place = pc.fill_null(pc.index_in(words, self._known), -1).to_numpy(zero_copy_only=False)
+            codes = np.append(self._known_codes, np.int32(-1))[place]
+        new = np.flatnonzero(codes == -1)
+        is_text = self._columns is not None and self._columns.is_text
         listed = (words.take(pa.array(new)) if len(new) < len(words) else words).to_pylist()
-        known[new] = np.fromiter((code_of.setdefault(word, len(code_of)) for word in listed), np.int32, len(new))
-        if len(new) > 1000 and len(code_of) > 5 / 4 * (0 if self._known is None else len(self._known)):
-            self._known = pa.array(list(code_of), words.type)
-        return known
+        codes[new] = np.fromiter((self._code(word, is_text) for word in listed), np.int32, len(new))
+        if len(new) > 1000 and len(self._code_of) > 5 / 4 * len(self._known_codes):
+            self._known = pa.array(list(self._code_of), words.type)
+            self._known_codes = np.fromiter(self._code_of.values(), np.int32, len(self._code_of))
+        return codes
+
+    def _code(self, word: Any, is_text: bool) -> int:
+        """Returns the code of a word, giving it one if it has none; `is_text`: numbers are written as words too."""
+        code = self._code_of.get(word)
+        if code is None:
+            is_number = word.isascii() and word.isdecimal() if isinstance(word, str) else True
+            number = int(word) if is_number and len(str(word)) < 20 else -1
+            is_own = 0 <= number < OWN_CODE and (str(number) == word if is_text else number == word)
+            if not is_own:
+                self._others.append(word)
+            code = self._code_of[word] = number if is_own else -1 - len(self._others)
+        return code
 
     def keep(self, codes: np.ndarray) -> None:
         """Counts the ids of events that stay; `finish` leaves the others out."""
-        if len(self._seen) < len(self._code_of):
-            more = np.zeros(max(2 * len(self._code_of) - len(self._seen), 1024), dtype=bool)
-            self._seen = np.concatenate([self._seen, more])
-        self._seen[codes] = True
+        if self._others:
+            self._seen_others = _flagged(self._seen_others, -2 - codes[codes < -1])
+            codes = codes[codes >= 0]
+        self._seen_numbers = _flagged(self._seen_numbers, codes)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the index of each code (n_codes,) int32, -1 where none stayed, and the ids in index order."""
-        ids, seen = self._ids(), self._seen[: len(self._code_of)]
+        """Returns the index of each code (m,) int32, -1 at the place of the code -1, and the ids in index order."""
+        numbers, others = np.flatnonzero(self._seen_numbers), len(self._others)
+        ids = self._ids(numbers)
+        codes = np.concatenate([numbers, -2 - np.arange(others)])
+        seen = np.ones(len(codes), dtype=bool)
+        seen[len(numbers) :] = _flagged(self._seen_others, np.zeros(0, dtype=np.int64), others)[:others]
         order = sorting(ids)
         order = order[seen[order]]
-        place = np.full(len(ids), -1, dtype=np.int32)
-        place[order] = np.arange(len(order), dtype=np.int32)
+        place = np.full(len(self._seen_numbers) + others + 1, -1, dtype=np.int32)
+        place[codes[order]] = np.arange(len(order), dtype=np.int32)
         return place, ids[order]
 
-    def _ids(self) -> np.ndarray:
+    def _ids(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the ids of whole numbers that are their own code, and after them all others."""
         if self._mixed is not None or self._columns is None:
-            return np.zeros(0, dtype=np.int64) if self._mixed is None else self._mixed
+            return numbers if self._mixed is None else self._mixed[numbers]
         kind = self._columns.table.column(self.name).type
+        if self._columns.is_text:
+            others = _whole_numbers(pa.array(self._others, pa.string()))
+            if others.dtype.kind == "i":
+                return np.concatenate([numbers, others])
+            return as_ids([*map(str, numbers.tolist()), *self._others])
+        if pa.types.is_integer(kind) and not self._others:
+            return numbers.astype(kind.to_pandas_dtype())
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return _as_ids(self._columns, self.name, pa.array(list(self._code_of), kind))
+        return _as_ids(self._columns, self.name, pa.array([*numbers.tolist(), *self._others], kind))
 
     def _add_mixed(self, values: np.ndarray) -> np.ndarray:
         present = ~np.array([one is None or one != one for one in values])
         index, self._mixed = factorise(values[present], self.name)
-        self._code_of = dict.fromkeys(range(len(self._mixed)), 0)
         full = np.full(len(present), -1, dtype=np.int32)
         full[present] = index
         return full
+
+
+def _flagged(flags: np.ndarray, places: np.ndarray, least: int = 0) -> np.ndarray:
+    """Returns flags (m,) bool, raised at `places`, after giving them more room if need be."""
+    need = max(int(places.max(initial=-1)) + 1, least)
+    if need > len(flags):
+        flags = np.concatenate([flags, np.zeros(max(need, 5 * len(flags) // 4) - len(flags), dtype=bool)])
+    flags[places] = True
+    return flags
 
 
 def encode(columns: Columns, name: str) -> Codes:
@@ -108,9 +157,9 @@ def encode(columns: Columns, name: str) -> Codes:
     """
     coder = Coder(name)
     codes = coder.add(columns)
-    coder.keep(codes[codes >= 0])
+    coder.keep(codes[codes != -1])
     place, ids = coder.finish()
-    return Codes(np.append(place, np.int32(-1))[codes], ids)
+    return Codes(place[codes], ids)
 
 
 def _as_ids(columns: Columns, name: str, words: pa.Array) -> np.ndarray:

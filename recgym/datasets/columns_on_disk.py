@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -40,6 +41,8 @@ class Columns:
                 self._write_header(name, 0)
             self._files[name].write(np.ascontiguousarray(column, dtype=self.types[name]).data)
         first, last = int(users[0]), int(users[-1]) + 1
+        if last > len(self.lengths):
+            self.lengths = np.append(self.lengths, np.zeros(max(last, 5 * len(self.lengths) // 4), dtype=np.int64))
         self.lengths[first:last] += np.bincount(users - first, minlength=last - first)
         low, high = self.reward_range
         rewards = columns["rewards"]
@@ -53,6 +56,20 @@ class Columns:
             file.close()
         paths: dict[str, np.ndarray | Path] = {name: self._path(name) for name in self._files}
         return paths | {"offsets": np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)}
+
+    def renumber(self, name: str, place: np.ndarray) -> None:
+        """Replaces each code in a column by `place[code]`; call it after the last `append`."""
+        file = self._files[name]
+        file.flush()
+        step = _PIECE * self.types[name].itemsize
+        with open(self._path(name), "rb+") as old:
+            npy.read_magic(old)
+            npy.read_array_header_1_0(old)
+            while codes := old.read(step):
+                values = place[np.frombuffer(codes, self.types[name])]
+                old.seek(-len(codes), os.SEEK_CUR)
+                old.write(np.ascontiguousarray(values, dtype=self.types[name]).data)
+                old.flush()
 
     def pieces(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Yields (users, columns) of some whole users at a time; call `finish` first."""

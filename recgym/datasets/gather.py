@@ -29,12 +29,13 @@ Blocks = Callable[[Mapping[str, pa.DataType]], Iterator["Columns"]]  # from what
 class Block(NamedTuple):
     """The events of one block that lack nothing, in the order of the file."""
 
-    users: np.ndarray  # (n,) int32, codes in order of appearance
-    items: np.ndarray  # (n,) int32, the same
+    users: np.ndarray  # (n,) whole numbers, codes as `Coder` gives them
+    items: np.ndarray  # (n,) the same
     rewards: np.ndarray  # (n,) float32
     ticks: np.ndarray | None  # (n,) int64
     propensities: np.ndarray | None  # (n,) float32
     extra: dict[str, pa.ChunkedArray]  # each (n,)
+    per_second: int  # ticks of a second
 
 
 class Sink(Protocol):
@@ -101,7 +102,8 @@ def gather(blocks: Blocks, options: TableOptions, new_sink: Callable[[], S]) -> 
         try:
             return _pass(blocks(guessed), options, sink, reading), sink
         except TooNarrow as found:
-            guessed[found.column] = found.wider
+            is_time = found.column == options.time  # which is never true or false, though 0 and 1 could be read so
+            guessed[found.column] = pa.date32() if is_time and pa.types.is_boolean(found.wider) else found.wider
         except _ReadOtherwise as found:
             reading = found.reading
 
@@ -142,6 +144,7 @@ def _block(
         None if ticks is None else ticks[kept],
         None if propensities is None else events.checked("propensities", propensities[kept], len(users[kept])),
         {name: columns.table.column(name).take(pa.array(_rows(kept))) for name in options.extra},
+        per_second,
     )
     return block, reading
 
@@ -153,12 +156,15 @@ def _rows(kept: slice | np.ndarray) -> np.ndarray:
 def _present(columns: Columns, options: TableOptions, users: np.ndarray, items: np.ndarray) -> slice | np.ndarray:
     """Returns the rows that lack nothing; with missing="error" a row that does is an error."""
     n_rows = columns.table.num_rows
-    lacks = {options.user: users < 0, options.item: items < 0}
-    for name in (options.reward, options.time, options.propensity):
-        if name is not None:
-            column = columns.table.column(name)
-            if column.null_count or not pa.types.is_integer(column.type):
-                lacks[name] = pc.is_null(column, nan_is_null=True).to_numpy()
+    lacks = {}
+    for name, codes in ((options.user, users), (options.item, items)):
+        if name in columns.objects or columns.table.column(name).null_count:
+            lacks[name] = codes == -1
+    for other in (options.reward, options.time, options.propensity):
+        if other is not None:
+            column = columns.table.column(other)
+            if column.null_count or _has_nan(column):
+                lacks[other] = pc.is_null(column, nan_is_null=True).to_numpy()
     if not any(empty.any() for empty in lacks.values()):
         return slice(0, n_rows)
     if options.missing == "error":
@@ -166,6 +172,13 @@ def _present(columns: Columns, options: TableOptions, users: np.ndarray, items: 
             must = 'be filled in (or pass missing="drop", or say in missing_words which words mean missing)'
             refuse(columns.where, name, must, empty, np.full(n_rows, "nothing"), columns.place)
     return np.flatnonzero(~np.logical_or.reduce(list(lacks.values())))
+
+
+def _has_nan(column: pa.ChunkedArray) -> bool:
+    """Returns whether a column without nulls may hold NaN."""
+    if not pa.types.is_floating(column.type):
+        return False
+    return bool(np.isnan(column.to_numpy().min(initial=0)))
 
 
 def _rewards(columns: Columns, options: TableOptions) -> np.ndarray:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from recgym.datasets.gather import Growing
+from recgym import events, logfiles
+from recgym.datasets.in_order import columns_in_order
 from recgym.datasets.ordering import ORDER_FILES, exact_order
 from recgym.datasets.sources import Files, Published
+from recgym.datasets.table import TableOptions, load_events
+from recgym.datasets.table_files import Columns
 from recgym.datasets.text import Text, read_blocks, read_columns, refuse
 from recgym.errors import DataError
 from recgym.log import InteractionLog
@@ -67,74 +73,99 @@ def read_log(published: Published, files: Files, *, reward: str = "scaled", orde
         DataError: if a file is not in its published layout; the message names file, line and column.
         MissingDataError: if a file is missing.
     """
+    options = _options(published, reward, order)
+    loaded = load_events(partial(_blocks, published, files), options)
+    if order == "sasrec":
+        users, items = loaded.user_ids[loaded.users], loaded.item_ids[loaded.items]
+        rows, times = exact_order(files, users, items, loaded.columns["times"])
+        columns = {"rewards": loaded.columns["rewards"][rows], "times": times}
+        loaded = loaded._replace(users=loaded.users[rows], items=loaded.items[rows], ticks=times, columns=columns)
+    described = _described(published, files, loaded.user_ids, loaded.item_ids)
+    return InteractionLog(**loaded.arranged("keep"), **described, **_about(published, reward))
+
+
+def write_log(published: Published, files: Files, folder: Path, *, reward: str = "scaled", order: str = "time") -> None:
+    """Writes what `read_log` returns as `InteractionLog.save` does; in one pass where the users come in order."""
+    options = _options(published, reward, order)
+    with TemporaryDirectory(dir=folder.parent, prefix=".spool-", ignore_cleanup_errors=True) as temporary:
+        blocks = partial(_blocks, published, files)
+        found = columns_in_order(blocks, options, Path(temporary)) if order == "time" else None
+        if found is None:
+            read_log(published, files, reward=reward, order=order).save(folder)
+            return
+        columns, ids = found
+        saved: dict[str, np.ndarray | Path] = {**columns.finish(), **ids}
+        for name, value in _described(published, files, ids["user_ids"], ids["item_ids"]).items():
+            if isinstance(value, dict):
+                saved |= {f"{name}/{inner}": column for inner, column in value.items()}
+            elif value is not None:
+                saved[name] = value
+        logfiles.save_columns(saved, _about(published, reward), folder)
+
+
+def _options(published: Published, reward: str, order: str) -> TableOptions:
     if takes_labels(reward):
         raise DataError(f"{published.name} needs a reward transform for numbers, got {reward!r}; use e.g. 'binary:4'")
     if order != "time" and (order, published.name) != ("sasrec", "ml-1m"):
         raise DataError(f"order must be 'time' or, for ml-1m, 'sasrec', got {order!r}; choose one of them")
-    users, items, rewards, times = _read_events(published, files, reward)
-    if order == "sasrec":
-        rows, times = exact_order(files, users, items, times)
-        users, items, rewards = users[rows], items[rows], rewards[rows]
-    titles, genres = _read_movies(published, files)
-    low, high = transform_rewards([published.lowest, _HIGHEST], reward).tolist()
-    log = InteractionLog.from_events(
-        users,
-        items,
-        rewards,
-        times,
-        titles=titles or None,
-        reward=reward,
-        reward_range=(low, high),
-        name=published.name,
+    return TableOptions(
+        user="userId", item="movieId", reward="rating", time="timestamp", time_unit="s", transform=reward
     )
-    features = {"genres": np.array([genres.get(item, "") for item in log.item_ids.tolist()])} if genres else {}
-    return replace(log, item_features=features, users=_read_users(published, files, log.user_ids))
 
 
-def _read_events(
-    published: Published, files: Files, reward: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns user ids, item ids, rewards and times of all events, in the order of the file."""
-    kinds: dict[str, pa.DataType | None]
+def _about(published: Published, reward: str) -> dict[str, Any]:
+    low, high = transform_rewards([published.lowest, _HIGHEST], reward).tolist()
+    return {"name": published.name, "reward": reward, "reward_range": (low, high)}
+
+
+def _described(published: Published, files: Files, user_ids: np.ndarray, item_ids: np.ndarray) -> dict[str, Any]:
+    """Returns titles, item features and user features, as far as the set has them."""
+    titles, genres = _read_movies(published, files)
+    named = np.array([genres.get(item, "") for item in item_ids.tolist()])
+    return {
+        "titles": events.titles_of(item_ids, titles) if titles else None,
+        "item_features": {"genres": named} if genres else {},
+        "users": _read_users(published, files, user_ids),
+    }
+
+
+def _blocks(published: Published, files: Files, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
+    """Yields the events in the order of the file, under the names of `ratings.csv`; nothing has to be guessed."""
+    names = ("userId", "movieId", "rating", "timestamp")
     if published.layout == "csv":
-        columns = ("userId", "movieId", "rating", "timestamp")
-        text = files.text("ratings.csv")
+        own, text = names, files.text("ratings.csv")
     else:
-        columns = ("user", "item", "rating", "timestamp")
+        own = ("user", "item", "rating", "timestamp")
         if published.layout == "tab":
-            text = files.text("u.data", "\t", names=columns)
+            text = files.text("u.data", "\t", names=own)
         else:  # "::" is read as ":" with an empty column between, which must stay empty
-            names = ("user", "_1", "item", "_2", "rating", "_3", "timestamp")
-            text = files.text("ratings.dat", ":", names=names)
-    kinds = {name: pa.int64() for name in columns} | {"rating": pa.float64()}
+            every = ("user", "_1", "item", "_2", "rating", "_3", "timestamp")
+            text = files.text("ratings.dat", ":", names=every)
+    kinds: dict[str, pa.DataType | None] = {name: pa.int64() for name in own} | {"rating": pa.float64()}
     kinds |= {name: pa.null() for name in text.names or () if name.startswith("_")}
-    before, gathered = 0, [Growing(kind) for kind in (np.int64, np.int64, np.float32, np.int64)]
+    before = 0
     for table in read_blocks(text, kinds, null_values=("",)):
-        users, items, ratings, times = _checked(table, columns, published, text, before)
-        for values, growing in zip((users, items, transform_rewards(ratings, reward), times), gathered, strict=True):
-            growing.append(values)
+        columns = Columns(table.select(own), text.where, partial(_place, text, before), is_text=True)
+        _check(columns, published)
+        yield replace(columns, table=columns.table.rename_columns(names))
         before += table.num_rows
-    users, items, rewards, times = (growing.finish() for growing in gathered)
-    return users, items, rewards, times
 
 
-def _checked(
-    table: pa.Table, columns: tuple[str, ...], published: Published, text: Text, before: int
-) -> list[np.ndarray]:
-    """Returns user, item, rating and time of a block, which has `before` rows of the file before it."""
+def _place(text: Text, before: int, row: int) -> str:
+    return text.place(before + row)
 
-    def place(row: int) -> str:
-        return text.place(before + row)
 
-    for name in columns:
-        if table.column(name).null_count:
-            empty = table.column(name).is_null().to_numpy()
-            refuse(text.where, name, "be filled in", empty, np.full(len(empty), "nothing"), place)
-    users, items, ratings, times = (table.column(name).to_numpy() for name in columns)
+def _check(columns: Columns, published: Published) -> None:
+    """Raises a DataError if a field is empty or out of range."""
+    where, place = columns.where, columns.place
+    for name in columns.table.column_names:
+        if columns.table.column(name).null_count:
+            empty = columns.table.column(name).is_null().to_numpy()
+            refuse(where, name, "be filled in", empty, np.full(len(empty), "nothing"), place)
+    ratings, times = (columns.table.column(name).to_numpy() for name in ("rating", "timestamp"))
     outside = ~((ratings >= published.lowest) & (ratings <= _HIGHEST))  # NaN is outside too
-    refuse(text.where, "rating", f"lie between {published.lowest} and {_HIGHEST}", outside, ratings, place)
-    refuse(text.where, "timestamp", "not be negative", times < 0, times, place)
-    return [users, items, ratings, times]
+    refuse(where, "rating", f"lie between {published.lowest} and {_HIGHEST}", outside, ratings, place)
+    refuse(where, "timestamp", "not be negative", times < 0, times, place)
 
 
 def _read_movies(published: Published, files: Files) -> tuple[dict[int, str], dict[int, str]]:

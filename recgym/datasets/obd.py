@@ -55,13 +55,6 @@ def obd(
     item_ids, events = _checked(events, items, place)
     people = sorted(name for name in events.columns if name.startswith("user_feature"))
     low, high = transform_rewards([0.0, 1.0], reward).tolist()
-    extra = {
-        "position": events["position"].rank(method="dense").to_numpy().astype(np.int8) - np.int8(1),
-        "context": _one_hot(events[people]),
-    }
-    affinity = [f"user-item_affinity_{item}" for item in item_ids.tolist()]
-    if set(affinity) <= set(events.columns):
-        extra["affinity"] = events[affinity].to_numpy(dtype=np.float32)
     items = items.set_index("item_id").loc[item_ids]
     return InteractionLog(
         items=events["item_id"].to_numpy(dtype=np.int32),
@@ -71,13 +64,24 @@ def obd(
         item_ids=item_ids,
         times=_seconds(events["timestamp"], place),
         propensities=events["propensity_score"].to_numpy(dtype=np.float32),
-        extra=extra,
+        extra=_extra(events, people, item_ids),
         users={name: events[name].to_numpy(dtype=str) for name in people},
         item_features={name: _feature(items[name]) for name in items.columns if name.startswith("item_feature")},
         reward=reward,
         reward_range=(min(low, high), max(low, high)),
         name=f"obd-{campaign}-{policy}",
     )
+
+
+def _extra(events: pd.DataFrame, people: list[str], item_ids: np.ndarray) -> dict[str, np.ndarray]:
+    extra = {
+        "position": events["position"].rank(method="dense").to_numpy().astype(np.int8) - np.int8(1),
+        "context": _one_hot(events[people]),
+    }
+    affinity = [f"user-item_affinity_{item}" for item in item_ids.tolist()]
+    if set(affinity) <= set(events.columns):
+        extra["affinity"] = events[affinity].to_numpy(dtype=np.float32)
+    return extra
 
 
 def _folder(folder: str | Path | None) -> Path:

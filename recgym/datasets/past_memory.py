@@ -1,5 +1,7 @@
 """A table of any size becomes a saved log in bounded memory: DuckDB sorts what does not fit, on disk.
 
+A file whose rows come user by user needs no such sort (`in_order`). Of any other:
+
 1. The file is read in blocks, exactly as `read_table` reads it; ids become codes; events go to a spool file.
 2. DuckDB sorts the spool by user, time and row, within its share of the memory limit.
 3. Sorted events are appended to the columns of the log, whole users at a time.
@@ -19,9 +21,11 @@ import numpy as np
 import pyarrow as pa
 
 from recgym import events, logfiles
+from recgym.arrange import repeated, without_duplicates
 from recgym.datasets.columns_on_disk import Columns, filtered
 from recgym.datasets.gather import Block, Gathered, gather
-from recgym.datasets.table import TableOptions
+from recgym.datasets.in_order import columns_in_order
+from recgym.datasets.table import TableOptions, read_table
 from recgym.datasets.table_files import blocks_of
 from recgym.errors import DataError
 
@@ -31,34 +35,49 @@ _LEAST = 32 * 10**6  # bytes DuckDB cannot do without
 _ROWS = 1 << 17  # rows handed over at a time
 
 
-def write_table(source: Path, options: TableOptions, name: str, folder: Path, memory_limit: str | int) -> None:
+def write_table(
+    source: Path, options: TableOptions, name: str, folder: Path, memory_limit: str | int | None = None
+) -> None:
     """Writes the log of a table as `InteractionLog.save` does, holding no more than some blocks and all ids in memory.
+
+    Without a limit, a table whose rows do not come user by user is sorted in memory instead.
 
     Args:
         source: A CSV or Parquet file, or a folder of Parquet files.
         options: As for `read_table`; functions in `transforms` need the whole table and are refused.
         name: What the log is called.
         folder: What to write. Beside it, temporary files take about twice the room of the log.
-        memory_limit: Bytes, or a text such as `"2GB"`.
+        memory_limit: Bytes, or a text such as `"2GB"`; None: as much as it takes.
 
     Raises:
         MissingDataError: if there is no such file.
         DataError: if the limit is too small or DuckDB is not installed, or as `read_table`.
     """
-    limit = bytes_of(memory_limit)
+    limit = None if memory_limit is None else bytes_of(memory_limit)
     events.check_duplicates_choice(options.duplicates)
-    if options.transforms:
+    if options.transforms and limit is not None:
         raise DataError("functions in transforms need the whole table in memory, got memory_limit too; drop one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".spool-", ignore_cleanup_errors=True) as temporary:
-        spool = _Spool(Path(temporary))
-        found, _ = gather(blocks_of(source, options), options, spool.begin)
-        spool.close()
-        columns, ids = _sorted_columns(spool, found, options, limit)
+        found = None if options.transforms else columns_in_order(blocks_of(source, options), options, Path(temporary))
+        if found is None and limit is None:
+            read_table(source, options, name).save(folder)
+            return
+        columns, ids = found or _sorted_on_disk(source, options, limit or 0, Path(temporary))
         about = {"name": name, "reward": options.transform, "reward_range": columns.reward_range}
         if options.top_items is not None or options.min_events > 1:
             columns, ids = filtered(columns, ids, options.top_items, options.min_events)
         logfiles.save_columns({**columns.finish(), **ids}, about, folder)
+
+
+def _sorted_on_disk(
+    source: Path, options: TableOptions, limit: int, folder: Path
+) -> tuple[Columns, dict[str, np.ndarray]]:
+    """Returns the event columns on disk and the ids of a table whose rows come in any order."""
+    spool = _Spool(folder)
+    found, _ = gather(blocks_of(source, options), options, spool.begin)
+    spool.close()
+    return _sorted_columns(spool, found, options, limit)
 
 
 def bytes_of(limit: str | int) -> int:
@@ -90,7 +109,7 @@ class _Spool:
 
     def append(self, block: Block) -> None:
         """Takes the next block."""
-        named = {"user": block.users, "item": block.items, "reward": block.rewards}
+        named = {"user": block.users.astype(np.int32), "item": block.items.astype(np.int32), "reward": block.rewards}
         named |= {"tick": block.ticks} if block.ticks is not None else {}
         named |= {"propensity": block.propensities} if block.propensities is not None else {}
         arrays = {name: pa.array(values) for name, values in named.items()}
@@ -154,7 +173,7 @@ def _sorted_columns(
         rows = np.arange(batch.num_rows)
         if options.duplicates != "keep":
             choice = "first" if options.duplicates == "error" else options.duplicates
-            rows = events.without_duplicates(rows, values["user"], values["item"], len(item_ids), choice)
+            rows = without_duplicates(rows, values["user"], values["item"], len(item_ids), choice)
             repeats += batch.num_rows - len(rows)
         named = {"items": values["item"], "rewards": values["reward"]}
         if options.time is not None:
@@ -167,7 +186,7 @@ def _sorted_columns(
             named[f"extra/{name}"] = column.astype(np.float64) if name in spool.lacking else column
         columns.append(values["user"][rows], {name: column[rows] for name, column in named.items()})
     if repeats and options.duplicates == "error":
-        raise events.repeated(repeats, found.n_events)
+        raise repeated(repeats, found.n_events)
     return columns, {"user_ids": user_ids, "item_ids": item_ids}
 
 

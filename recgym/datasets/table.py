@@ -6,13 +6,14 @@ import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from recgym import events
-from recgym.datasets.gather import Block, Growing, gather
+from recgym.arrange import arrange, renumber
+from recgym.datasets.gather import Block, Blocks, Growing, gather
 from recgym.datasets.table_files import blocks_of
 from recgym.errors import DataError
 from recgym.log import InteractionLog
@@ -99,11 +100,43 @@ def read_table(source: str | Path | pd.DataFrame, options: TableOptions, name: s
         DataError: if a column is missing or holds what it must not; the message names file, column and line.
     """
     events.check_duplicates_choice(options.duplicates)
-    found, memory = gather(blocks_of(source, options), options, _Memory)
-    place, user_ids = found.users.finish()
-    users = place[memory.users.finish()]
-    place, item_ids = found.items.finish()
-    items = place[memory.items.finish()]
+    loaded = load_events(blocks_of(source, options), options)
+    log = InteractionLog(**loaded.arranged(options.duplicates), reward=options.transform, name=name)
+    if options.top_items is not None:
+        log = log.top_items(options.top_items)
+    return log.filter_users(options.min_events) if options.min_events > 1 else log
+
+
+class Loaded(NamedTuple):
+    """The events of a table in the order of its rows, which nobody else holds."""
+
+    users: np.ndarray  # (n,) int32, indices
+    items: np.ndarray  # (n,) int32, indices
+    ticks: np.ndarray | None  # (n,) int64, what each user's events are sorted by
+    columns: dict[str, np.ndarray]  # rewards, and times and propensities where there are any, each (n,)
+    extra: dict[str, np.ndarray]  # each (n,)
+    user_ids: np.ndarray  # (n_users,)
+    item_ids: np.ndarray  # (n_items,)
+
+    def arranged(self, duplicates: str) -> dict[str, Any]:
+        """Returns the columns of an `InteractionLog`; the columns here are used up."""
+        counts = len(self.user_ids), len(self.item_ids)
+        found = arrange(self.users, self.items, self.ticks, self.columns, self.extra, counts, duplicates, owned=True)
+        return found | {"user_ids": self.user_ids, "item_ids": self.item_ids}
+
+
+def load_events(blocks: Blocks, options: TableOptions) -> Loaded:
+    """Returns the events of a table that comes in blocks.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    found, memory = gather(blocks, options, _Memory)
+    users, items, ids = memory.users.finish(), memory.items.finish(), []
+    for coder, codes in ((found.users, users), (found.items, items)):
+        place, own_ids = coder.finish()
+        renumber(codes, place)
+        ids.append(own_ids)
     ticks = None if options.time is None else memory.ticks.finish()
     columns = {"rewards": memory.rewards.finish()}
     if ticks is not None:
@@ -111,16 +144,7 @@ def read_table(source: str | Path | pd.DataFrame, options: TableOptions, name: s
     if options.propensity is not None:
         columns["propensities"] = memory.propensities.finish()
     extra = {column: pa.chunked_array(parts).to_pandas().to_numpy() for column, parts in memory.extra.items()}
-    log = InteractionLog(
-        **events.arrange(users, items, ticks, columns, extra, (len(user_ids), len(item_ids)), options.duplicates),
-        user_ids=user_ids,
-        item_ids=item_ids,
-        reward=options.transform,
-        name=name,
-    )
-    if options.top_items is not None:
-        log = log.top_items(options.top_items)
-    return log.filter_users(options.min_events) if options.min_events > 1 else log
+    return Loaded(users, items, ticks, columns, {name: column.copy() for name, column in extra.items()}, *ids)
 
 
 class _Memory:

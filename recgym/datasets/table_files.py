@@ -153,7 +153,8 @@ def _csv_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.Data
     if options.transforms:  # what the functions turn into numbers may be text before
         wanted = {name: kind for name, kind in wanted.items() if kind == _CODED and name in types}
     before = 0
-    for table in read_blocks(text, types | wanted, options.missing_words, guessed):
+    plain_first = not options.transforms  # the functions want all blocks of one type
+    for table in read_blocks(text, types | wanted, options.missing_words, guessed, plain_first):
         yield Columns(table, str(path), partial(_line, text, before), is_text=True)
         before += table.num_rows
 

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from recgym.datasets import plain
 from recgym.errors import DataError
 
 _BLOCK = 4 << 20  # bytes read at a time; larger ones are no faster and many are in flight at once
@@ -104,6 +105,7 @@ def read_blocks(
     types: Mapping[str, pa.DataType | None],
     null_values: Sequence[str] = (),
     guessed: Mapping[str, pa.DataType] | None = None,
+    plain_first: bool = True,
 ) -> Iterator[pa.Table]:
     """Yields the columns of `read_columns` a few megabytes at a time; only the blocks in flight are in memory.
 
@@ -112,45 +114,75 @@ def read_blocks(
         types: As for `read_columns`; a type that is None is guessed from the first block.
         null_values: As for `read_columns`.
         guessed: What to take a column of unknown type for, from earlier `TooNarrow`.
+        plain_first: Whether a column of whole numbers or words, asked for as a dictionary, may come as int64 as long as
+            it holds whole numbers written as one would write them.
 
     Raises:
         TooNarrow: if a guessed type does not fit a later block; start again with the wider one.
         DataError: as `read_columns`.
     """
-    if text.names is None:
-        require_columns(text.where, types, header(text))
+    names = text.names or tuple(header(text))
+    require_columns(text.where, types, names)
     known = {name: kind or (guessed or {}).get(name) for name, kind in types.items()}
+    n_rows = 0
+    with text.open() as file:
+        rest: BinaryIO | io.RawIOBase | None = None
+        if plain_first and plain.may_be(known, text.separator, text.encoding, null_values):
+            lines = plain.Lines(file, names, known, text.separator, has_header=text.names is None)
+            for table in lines.tables(_BLOCK):
+                n_rows += table.num_rows
+                known = {name: kind or table.schema.field(name).type for name, kind in known.items()}
+                yield table
+            rest = lines.rest
+        if n_rows == 0 or rest is not None:  # of a file without one plain line, rest may begin after its header
+            for table in _any_blocks(text, known, types, null_values, rest if n_rows else None):
+                n_rows += table.num_rows
+                yield table
+    if n_rows == 0:
+        raise DataError(f"{text.where} must hold at least one event, got none after the header; check how it was made")
+
+
+def _any_blocks(
+    text: Text,
+    known: Mapping[str, pa.DataType | None],
+    types: Mapping[str, pa.DataType | None],
+    null_values: Sequence[str],
+    rest: BinaryIO | io.RawIOBase | None,
+) -> Iterator[pa.Table]:
+    """Yields the blocks of a file, plain or not; or of the rest of it, where the lines before have been read."""
     convert = arrow_csv.ConvertOptions(
         column_types={name: kind for name, kind in known.items() if kind is not None},
         include_columns=list(types),
         null_values=list(null_values),
         strings_can_be_null=bool(null_values),
     )
-    n_rows = 0
     try:
-        for block in _stream(text, convert, use_threads=True):
-            n_rows += block.num_rows
+        for block in _stream(text, convert, True, rest):
             yield pa.Table.from_batches([block])
     except UnicodeDecodeError as error:
         raise _wrong_encoding(text, f"byte {error.start}") from error
     except pa.ArrowException as error:
         _raise_too_narrow(text, str(error), types)
         try:
-            for _ in _stream(text, convert, use_threads=False):  # only the serial reader says in which row it stopped
+            for _ in _stream(text, convert, False):  # only the serial reader says in which row it stopped
                 pass
         except pa.ArrowException as exact:
             raise _unreadable(text, str(exact), convert.column_types) from exact
         raise _unreadable(text, str(error), convert.column_types) from error
-    if n_rows == 0:
-        raise DataError(f"{text.where} must hold at least one event, got none after the header; check how it was made")
 
 
-def _stream(text: Text, convert: arrow_csv.ConvertOptions, use_threads: bool) -> Iterator[pa.RecordBatch]:
+def _stream(
+    text: Text, convert: arrow_csv.ConvertOptions, use_threads: bool, rest: BinaryIO | io.RawIOBase | None = None
+) -> Iterator[pa.RecordBatch]:
+    names = text.names if rest is None else text.names or header(text)
     parse = arrow_csv.ParseOptions(delimiter=text.separator, newlines_in_values=True)
     options = arrow_csv.ReadOptions(
-        use_threads=use_threads, encoding=text.encoding, column_names=text.names, block_size=_BLOCK
+        use_threads=use_threads, encoding=text.encoding, column_names=names, block_size=_BLOCK
     )
-    with text.open() as file, arrow_csv.open_csv(file, options, parse, convert) as reader:
+    with (
+        text.open() if rest is None else nullcontext(rest) as file,
+        arrow_csv.open_csv(file, options, parse, convert) as reader,
+    ):
         yield from reader
 
 
