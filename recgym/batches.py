@@ -1,38 +1,43 @@
-"""Batches of logged decisions: every window of a log once an epoch, shuffled, resumable, on any device."""
+"""Batches of logged decisions: every window of a log once an epoch, shuffled, resumable, shared, on any device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
+from recgym.epochs import Epochs
 from recgym.errors import DataError
 from recgym.frames import Batch, History
 from recgym.log import InteractionLog
-from recgym.windows import events_ahead, locate_windows, shuffled, window_starts
+from recgym.windows import (
+    Places,
+    Windows,
+    discounted_returns,
+    events_ahead,
+    events_until,
+    locate_windows,
+    on_host,
+    signposts,
+    window_starts,
+)
 
-_AHEAD = 1 << 16  # windows whose places are worked out at a time, about
+_AHEAD = 1 << 19  # events that are read from the log at a time, about, for the batches to come
+_AHEAD_ON_DEVICE = 1 << 23  # the same where starting a computation costs more than a small one itself
 _ENDS = ("truncate", "terminal")
 
 
-class Places(NamedTuple):
-    """Where decisions stand in a log; row i of the log's event columns is event i. NumPy or torch."""
-
-    users: Any  # (B,) int64
-    rows: Any  # (B,) int64 row of the decision; a history that reaches the end of its user has the row after it
-    lengths: Any  # (B,) int64 events of the user before the decision
-    last: Any  # (B,) bool: it is the user's last event
-    answers: Any  # (B,) int64 row of the event that is taken for the action: `rows`, or a later one of the user
-
-
 class _Columns(NamedTuple):
-    """The event columns that batches are cut from. NumPy or torch."""
+    """What windows are cut from, event by event and user by user. NumPy or torch."""
 
     items: Any  # (n_events,) int32
     rewards: Any  # (n_events,) float32
+    offsets: Any  # (n_users + 1,) int64
+    starts: Any  # (n_users + 1,) int64 number of each user's first window
+    returns: Any = None  # (n_events,) float32
     propensities: Any = None  # (n_events,) float32
 
 
@@ -41,12 +46,16 @@ class FrameBatches:
 
     Iterating starts where the last iteration stopped: after a `break` or `load_state_dict` at the exact next batch,
     after a full epoch at the beginning of another, shuffled anew. A batch has `batch_size` windows of all users;
-    only the current batch and the places of the next few thousand windows are in memory beside the log.
+    only the indices of the next few ten thousand windows are in memory beside the log. `items` and `next_items` of a
+    batch are views of one array (B, F+1), and so are the rewards.
+
+    For data-parallel training, process `rank` of `n_ranks` takes its part of every batch: together they see what one
+    process would, all have as many batches, and the state of any resumes all, or another number of processes.
 
     Args:
         log: Where the decisions come from.
         frame_size: F, the events of a frame.
-        batch_size: B, windows a batch.
+        batch_size: B, windows a batch, of all processes together.
         seed: Which shuffles; each epoch has its own.
         shuffle: Whether to shuffle; if not, windows come user after user, oldest first.
         min_history: Events that must come before a decision, by default F. Fewer means shorter histories too, as frames
@@ -55,11 +64,16 @@ class FrameBatches:
             being the very next: any of them is an answer under `advance="answer"`. The next frame has it at its end.
         end_of_log: What the last window of a user is: `"truncate"` (the log ends, not the user's story: `truncated`)
             or `"terminal"` (`terminated`, which stops bootstrapping).
-        device: None for NumPy arrays, else the torch device that the columns are copied to and batches are made on.
+        gamma: Fills `Batch.returns` with the return so discounted from the action's event to the end of the user's log.
+        device: None for NumPy arrays, else the torch device of the batches. On CUDA the log's columns are copied there
+            once, and all is computed there.
         drop_last: Whether windows that do not fill a batch are left out of the epoch.
+        rank: Which process this is, 0 to `n_ranks - 1`.
+        n_ranks: Processes that share every batch; `batch_size` must be a multiple.
 
     Raises:
-        DataError: if a size is below 1, no user has enough events, or `drop_last` leaves no batch.
+        DataError: if an option is out of range, no user has enough events, `drop_last` leaves no batch, or a batch
+            cannot be shared so.
 
     Example:
         >>> log = InteractionLog.from_events([1] * 5, [10, 20, 30, 40, 50], [1, 2, 3, 4, 5])
@@ -80,57 +94,83 @@ class FrameBatches:
         min_history: int | None = None,
         later: float = 0.0,
         end_of_log: str = "truncate",
+        gamma: float | None = None,
         device: Any = None,
         drop_last: bool = True,
+        rank: int = 0,
+        n_ranks: int = 1,
     ) -> None:
-        if frame_size < 1 or batch_size < 1:
-            given = f"frame_size={frame_size}, batch_size={batch_size}"
-            raise DataError(f"frame_size and batch_size must be at least 1, got {given}; give larger ones")
         min_history = frame_size if min_history is None else min_history
-        if min_history < 0:
-            raise DataError(f"min_history must be at least 0, got {min_history}; give the events before a decision")
-        if not 0.0 <= later <= 1.0:
-            raise DataError(f"later must lie in 0..1, got {later}; give the share of actions drawn from later events")
-        if end_of_log not in _ENDS:
-            raise DataError(f"end_of_log must be one of {', '.join(_ENDS)}, got {end_of_log!r}; choose one of them")
+        _check(frame_size, batch_size, min_history, later, end_of_log)
         self.log, self.device = log, device
         self.frame_size, self.batch_size, self.seed = frame_size, batch_size, seed
         self.shuffle, self.min_history, self.end_of_log, self.drop_last = shuffle, min_history, end_of_log, drop_last
-        self.later = later
-        self._starts = window_starts(log.lengths, min_history)
-        self.n_windows = int(self._starts[-1])
+        self.later, self.gamma = later, gamma
+        starts = window_starts(log.lengths, min_history)
+        self.n_windows = int(starts[-1])
         if self.n_windows == 0:
             longest = int(log.lengths.max(initial=0))
             raise DataError(
                 f"some user must have more than min_history={min_history} events, got {longest} at most "
                 f"({log.n_users} users); lower frame_size or min_history"
             )
-        if len(self) == 0:
-            raise DataError(
-                f"a batch of batch_size={batch_size} needs as many windows, got {self.n_windows}; "
-                "lower batch_size or pass drop_last=False"
-            )
-        self._epoch, self._batch = 0, 0
-        columns = _Columns(log.items, log.rewards, log.propensities)
-        self._columns: _Columns = columns if device is None else self._moved(columns)
-        self._ahead: tuple[int, int, Places] | None = None  # epoch, where in it, places from there on
+        also = {name: getattr(self, name) for name in ("frame_size", "min_history", "later", "n_windows")}
+        self._epochs = Epochs(
+            self.n_windows,
+            batch_size,
+            seed,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            rank=rank,
+            n_ranks=n_ranks,
+            also=also,
+        )
+        returns = None if gamma is None else discounted_returns(log.rewards, log.offsets, gamma)
+        self._columns = _Columns(log.items, log.rewards, log.offsets, starts, returns, log.propensities)
+        self._posts: np.ndarray | None = signposts(starts)
+        self.on_host = on_host(device)
+        if not self.on_host:
+            self._columns, self._posts = self._moved(self._columns), None
+        self._ahead: tuple[Any, ...] | None = None  # what `_read` returned last
 
     def __len__(self) -> int:
-        whole, rest = divmod(self.n_windows, self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return len(self._epochs)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch = self._epoch
-        while self._epoch == epoch:
-            first = self._batch * self.batch_size
-            self._batch += 1
-            if self._batch == len(self):
-                self._epoch, self._batch = epoch + 1, 0
-            yield self._make(epoch, first, min(first + self.batch_size, self.n_windows))
+        return map(self.decisions, self.windows())
+
+    def windows(self) -> Iterator[Windows]:
+        """Yields the batches that iterating would, as rows of F + 1 events; each counts as the other's."""
+        return self._walk(self._windows)
+
+    def places(self) -> Iterator[Places]:
+        """Yields the batches that iterating would, as places in the log only; each counts as the other's.
+
+        `later` has no say: a row is that of the event right after the frame.
+        """
+        return self._walk(self._places)
+
+    def decisions(self, windows: Windows) -> Batch:
+        """Returns windows as a batch of decisions, whose frames are views of them."""
+        size = self.frame_size
+        return Batch(
+            user=windows.user,
+            items=windows.items[:, :size],
+            rewards=windows.rewards[:, :size],
+            action=windows.items[:, size],
+            reward=windows.rewards[:, size],
+            next_items=windows.items[:, 1:],
+            next_rewards=windows.rewards[:, 1:],
+            terminated=windows.terminated,
+            truncated=windows.truncated,
+            length=windows.length,
+            returns=windows.returns,
+            propensity=windows.propensity,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the place of the next batch and what the order depends on, as JSON values."""
-        return {"epoch": self._epoch, "batch": self._batch, **self._order()}
+        return self._epochs.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes to the batch that came next when `state_dict` returned `state`.
@@ -138,71 +178,76 @@ class FrameBatches:
         Raises:
             DataError: if the state is of batches in another order.
         """
-        order = self._order()
-        other = [name for name in order if state.get(name) != order[name]]
-        if other:
-            own, given = {name: order[name] for name in other}, {name: state.get(name) for name in other}
-            raise DataError(
-                f"the state must be of batches with {own}, got {given}; make them as they were when it was saved"
-            )
-        self._epoch, self._batch = int(state["epoch"]), int(state["batch"])
+        self._epochs.load_state_dict(state)
 
-    def _order(self) -> dict[str, Any]:
-        names = ("seed", "shuffle", "batch_size", "frame_size", "min_history", "later", "drop_last", "n_windows")
-        return {name: getattr(self, name) for name in names}
+    def _walk(self, cut: Callable[[Any, int], Any]) -> Iterator[Any]:
+        """Yields this process's part of each batch, cut from the log for many batches at a time."""
+        own = self._epochs.part(self.batch_size)
+        n_rows = own.stop - own.start
+        for epoch, batch in self._epochs:
+            ahead = self._ahead
+            if ahead is None or ahead[:2] != (cut, epoch) or not ahead[2] <= batch < ahead[3]:
+                ahead = self._ahead = self._read(cut, epoch, batch, n_rows)
+            first = (batch - ahead[2]) * n_rows
+            rows = slice(first, first + n_rows)  # the last batch may have fewer
+            yield type(ahead[4])(*[None if column is None else column[rows] for column in ahead[4]])
 
-    def _make(self, epoch: int, first: int, end: int) -> Batch:
-        """Returns the batch of the windows that stand at first..end-1 in the order of an epoch."""
-        span = max(_AHEAD // self.batch_size, 1) * self.batch_size
-        if self._ahead is None or self._ahead[0] != epoch or not self._ahead[1] <= first < self._ahead[1] + span:
-            numbers = np.arange(first, min(first + span, self.n_windows))
-            windows = shuffled(numbers, self.n_windows, self.seed, epoch) if self.shuffle else numbers
-            self._ahead = (epoch, first, self._places(windows, epoch))
-        begin, places = self._ahead[1:]
-        return self._cut(Places(*(column[first - begin : end - begin] for column in places)))
+    def _read(self, cut: Callable[[Any, int], Any], epoch: int, first: int, n_rows: int) -> tuple[Any, ...]:
+        """Returns how it was cut, the epoch, and batches first..end-1 of it as one table."""
+        n_events = n_rows * (self.frame_size + 1)  # of a batch
+        end = min(first + max((_AHEAD if self.on_host else _AHEAD_ON_DEVICE) // n_events, 1), len(self))
+        if self.on_host:
+            made = cut(self._epochs.own_numbers(epoch, first, end), epoch)
+            made = made if self.device is None else self._moved(made)
+        else:
+            items = self._columns.items
+            made = cut(self._epochs.own_numbers(epoch, first, end, array_namespace(items), device=items.device), epoch)
+        return cut, epoch, first, end, made
 
-    def _places(self, windows: np.ndarray, epoch: int) -> Places:
-        users, positions = locate_windows(self._starts, windows, self.min_history)
-        rows = self.log.offsets[users] + positions
-        left = self.log.lengths[users] - positions  # (B,) events from the decision on, itself included
-        answers = rows
+    def _places(self, numbers: Any, epoch: int) -> Places:
+        user, position = locate_windows(self._columns.starts, numbers, self.min_history, self._posts)
+        return Places(user, self._columns.offsets[user] + position, position)
+
+    def _windows(self, numbers: Any, epoch: int) -> Windows:
+        columns, size, padding = self._columns, self.frame_size, self.log.n_items
+        xp = array_namespace(numbers)
+        user, row, position = self._places(numbers, epoch)
+        left = columns.offsets[user + 1] - row  # (B,) events from the decision on, itself included
+        real = None if self.min_history >= size else xp.clip(position, None, size) + 1
+        items = xp.astype(events_until(columns.items, row, size + 1, real, padding), xp.int64)
+        rewards = events_until(columns.rewards, row, size + 1, real)
         if self.later > 0.0:
-            answers = rows + events_ahead(windows, left, self.later, self.seed, epoch)
-        places = Places(users, rows, positions, left == 1, answers)
-        return places if self.device is None else self._moved(places)
-
-    def _cut(self, places: Places) -> Batch:
-        size = self.frame_size
-        xp = array_namespace(places.rows)
-        padding = self.log.n_items if self.min_history < size else None
-        items, rewards = _gather(self._columns, places.rows, places.lengths, size, padding, with_decision=True)
-        action, reward = items[:, size], rewards[:, size]
-        next_items, next_rewards = items[:, 1:], rewards[:, 1:]
-        if self.later > 0.0:
-            action = xp.astype(self._columns.items[places.answers], xp.int64)
-            reward = self._columns.rewards[places.answers]
-            next_items = xp.concat([items[:, 1:size], action[:, None]], axis=1)
-            next_rewards = xp.concat([rewards[:, 1:size], reward[:, None]], axis=1)
-        never = xp.zeros_like(places.last)
-        terminal = self.end_of_log == "terminal"
-        return Batch(
-            user=places.users,
-            items=items[:, :size],
-            rewards=rewards[:, :size],
-            action=action,
-            reward=reward,
-            next_items=next_items,
-            next_rewards=next_rewards,
-            terminated=places.last if terminal else never,
-            truncated=never if terminal else places.last,
-            length=None if padding is None else xp.clip(places.lengths, None, size),
-            propensity=None if self._columns.propensities is None else self._columns.propensities[places.answers],
+            row = row + events_ahead(numbers, left, self.later, self.seed, epoch)
+            items[:, size] = xp.astype(columns.items[row], xp.int64)
+            rewards[:, size] = columns.rewards[row]
+        never = xp.zeros(left.shape, dtype=xp.bool, device=device_of(left))
+        return Windows(
+            user=user,
+            items=items,
+            rewards=rewards,
+            terminated=left == 1 if self.end_of_log == "terminal" else never,
+            truncated=never if self.end_of_log == "terminal" else left == 1,
+            length=None if real is None else real - 1,
+            returns=None if columns.returns is None else columns.returns[row],
+            propensity=None if columns.propensities is None else columns.propensities[row],
         )
 
     def _moved(self, arrays: Any) -> Any:
         from recgym.learned.tensors import to_device
 
         return to_device(arrays, self.device)
+
+
+def _check(frame_size: int, batch_size: int, min_history: int, later: float, end_of_log: str) -> None:
+    if frame_size < 1 or batch_size < 1:
+        given = f"frame_size={frame_size}, batch_size={batch_size}"
+        raise DataError(f"frame_size and batch_size must be at least 1, got {given}; give larger ones")
+    if min_history < 0:
+        raise DataError(f"min_history must be at least 0, got {min_history}; give the events before a decision")
+    if not 0.0 <= later <= 1.0:
+        raise DataError(f"later must lie in 0..1, got {later}; give the share of actions drawn from later events")
+    if end_of_log not in _ENDS:
+        raise DataError(f"end_of_log must be one of {', '.join(_ENDS)}, got {end_of_log!r}; choose one of them")
 
 
 def histories(log: InteractionLog, users: Any, positions: Any, max_length: int | None = None) -> History:
@@ -246,24 +291,8 @@ def histories(log: InteractionLog, users: Any, positions: Any, max_length: int |
     width = max(int(positions.max(initial=0)), 1)
     width = width if max_length is None else min(width, max_length)
     rows = log.offsets[users] + positions
-    items, rewards = _gather(_Columns(log.items, log.rewards), rows, positions, width, log.n_items, with_decision=False)
+    length = np.minimum(positions, width)
+    items = events_until(log.items, rows - 1, width, length, log.n_items).astype(np.int64)
+    rewards = events_until(log.rewards, rows - 1, width, length)
     time = None if log.times is None else log.times[np.minimum(rows, log.offsets[users + 1] - 1)]
-    return History(items, rewards, np.minimum(positions, width), users, time)
-
-
-def _gather(
-    columns: _Columns, rows: Any, lengths: Any, width: int, padding: int | None, *, with_decision: bool
-) -> tuple[Any, Any]:
-    """Returns items int64 and rewards (B, width [+ 1]): the events before each row, and the row itself if asked.
-
-    Events before the user's first are replaced by `padding` and reward 0; `padding=None` promises that there are none.
-    """
-    xp = array_namespace(rows)
-    steps = xp.arange(-width, 1 if with_decision else 0, device=device_of(rows))[None, :]  # (1, W)
-    index = rows[:, None] + steps  # (B, W)
-    if padding is None:
-        return xp.astype(columns.items[index], xp.int64), columns.rewards[index]
-    real = steps >= -lengths[:, None]  # (B, W)
-    index = xp.where(real, index, 0)
-    items = xp.where(real, xp.astype(columns.items[index], xp.int64), padding)
-    return items, xp.where(real, columns.rewards[index], xp.zeros_like(columns.rewards[index]))
+    return History(items, rewards, length, users, time)
