@@ -1,8 +1,8 @@
 """Off-policy estimators against the truth, and as choosers among policies: `python -m benchmarks.run --suite ope`.
 
-Rows of kind `estimate` hold one estimate each, with the truth from independent sessions; rows of kind `selection` say
-how well an estimator ranks the policies of one log: Spearman's correlation with the truth, and the regret of taking the
-policy it puts first, relative to the best.
+Rows of kind `truth` hold what a policy earns, from independent sessions; rows of kind `estimate` hold one estimate
+each, beside that truth; rows of kind `selection` say how well an estimator ranks the policies of one log: Spearman's
+correlation with the truth, and the regret of taking the policy it puts first, relative to the best.
 """
 
 from __future__ import annotations
@@ -12,25 +12,44 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
 import recgym
-from agents.baselines import EASE, ItemKNN
-from recgym import InteractionLog, RecVectorEnv, ope
+from benchmarks.build import Data, build
+from benchmarks.suites import Entry, Suite
+from recgym import RecVectorEnv, ope
 from recgym.collection import collect, true_value
-from recgym.policies import Popularity, Scorer
-from recgym.policy_report import HYPERPARAMETERS, evaluate_policy
+from recgym.estimators import HYPERPARAMETERS
+from recgym.metrics import Interval, mean_interval
+from recgym.policies import Popularity
+from recgym.policy_report import evaluate_policy
 from recgym.stochastic import SoftmaxPolicy, StochasticPolicy
 from recgym.store import atomic_file
 
 COLUMNS = (
-    *("kind", "data", "behaviour", "policy", "estimator", "value", "low", "high", "truth", "relative_error"),
-    *("rank_correlation", "regret", "effective", "n", "horizon", "seed", "seconds", "commit", "dirty", "versions"),
+    *("kind", "data", "behaviour", "policy", "estimator", "value", "low", "high", "truth", "truth_low", "truth_high"),
+    *("relative_error", "rank_correlation", "regret", "effective", "n", "horizon", "seed", "seconds"),
+    *("protocol", "commit", "dirty", "versions"),
 )
-WORLD: dict[str, Any] = {"n_users": 2000, "n_items": 200}
+WORLD = Suite(
+    name="ope",
+    title="Off-policy estimators",
+    dataset="synthetic",
+    options={"n_users": 2000, "n_items": 200},
+    entries=(  # what is chosen among: one line more per agent
+        Entry("popularity", "recgym.policies:Popularity"),
+        Entry("item_knn", "agents.baselines:ItemKNN"),
+        Entry("ease", "agents.baselines:EASE"),
+        Entry("ddpg", "agents:DDPG", n_steps=300, later=0.7),
+    ),
+    test_size=0.5,
+    dim=32,
+    curve_points=1,
+)
+SOFTNESS = ((1.0, 0.1), (0.3, 0.05))  # temperature of standardised scores, share of uniform choices
+BEHAVIOURS = ("uniform", "popularity 1")
 HORIZONS = (1, 5, 20)
 N_SESSIONS = 2000
 N_TRUTH = 20_000
@@ -39,9 +58,9 @@ Row = dict[str, object]
 
 def run(path: Path, about: Mapping[str, str], seed: int = 0) -> None:
     """Writes the rows of all data to `path`, replacing the file."""
-    rows: list[Row] = []
-    for horizon in HORIZONS:
-        rows += simulated(horizon, seed)
+    data = Data.load(WORLD)
+    candidates = policies(data, seed)
+    rows = [row for horizon in HORIZONS for row in simulated(data, candidates, horizon, seed)]
     for campaign in ("men", "women"):
         if (folder := recgym.datasets.sources.data_dir()) and (folder / "obd").is_dir():
             rows += open_bandit(campaign)
@@ -50,78 +69,101 @@ def run(path: Path, about: Mapping[str, str], seed: int = 0) -> None:
     with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, **about, "seed": seed} for row in rows)
+        writer.writerows({**row, **about, "seed": seed, "protocol": protocol()} for row in rows)
     summarise(rows)
 
 
-def policies(train: InteractionLog) -> dict[str, StochasticPolicy]:
-    """Returns what is chosen among: the project's closed-form rankers, each as a policy that explores more or less."""
-    scorers: dict[str, Scorer] = {
-        "popularity": Popularity.fit(train),
-        "item_knn": ItemKNN.fit(train),
-        "ease": EASE.fit(train),
-    }
-    made: dict[str, StochasticPolicy] = {"uniform": SoftmaxPolicy(scorers["popularity"], np.inf)}
-    for name, scorer in scorers.items():
-        for temperature, epsilon in ((1.0, 0.1), (0.3, 0.05)):
-            made[f"{name} {temperature:g}"] = SoftmaxPolicy(scorer, temperature, epsilon, standardise=True)
+def protocol() -> str:
+    """Returns in words how the simulated rows come about."""
+    sizes = ", ".join(f"{name}={value}" for name, value in WORLD.options.items())
+    soft = " or ".join(f"temperature {temperature:g} with {epsilon:.0%} uniform" for temperature, epsilon in SOFTNESS)
+    return (
+        f"{WORLD.dataset}({sizes}): policies fitted on {1 - WORLD.test_size:.0%} of the users, sessions of the others; "
+        f"each is a softmax of standardised scores, {soft}; logs of {N_SESSIONS:,} sessions, truth from {N_TRUTH:,} "
+        f"others; models know items by 8 SVD directions"
+    )
+
+
+def policies(data: Data, seed: int) -> dict[str, StochasticPolicy]:
+    """Returns what is chosen among: the agents of the suite, each as a policy that explores more or less."""
+    popularity = Popularity.fit(data.train)
+    made: dict[str, StochasticPolicy] = {"uniform": SoftmaxPolicy(popularity, np.inf)}
+    for entry in WORLD.entries:
+        scorer = build(entry, data, seed, "cpu").scorer
+        for temperature, epsilon in SOFTNESS:
+            made[f"{entry.name} {temperature:g}"] = SoftmaxPolicy(scorer, temperature, epsilon, standardise=True)
     return made
 
 
-def simulated(horizon: int, seed: int) -> list[Row]:
-    """Returns the rows of the synthetic world: two behaviour policies, every policy evaluated."""
-    train, test = recgym.datasets.load("synthetic", **WORLD).split_users(test_size=0.5, seed=0)
-    catalog = recgym.embeddings.svd(train, dim=8)
+def simulated(data: Data, candidates: Mapping[str, StochasticPolicy], horizon: int, seed: int) -> Iterator[Row]:
+    """Yields the rows of the synthetic world: two behaviour policies, every policy evaluated."""
+    catalog = recgym.embeddings.svd(data.train, dim=8)
     env = RecVectorEnv(
         256,
-        users=recgym.users.ReplayUsers(test),
+        users=recgym.users.ReplayUsers(data.test, WORLD.frame_size),
         catalog=catalog,
+        frame_size=WORLD.frame_size,
         horizon=horizon,
         action="item",
         observation="history",
         autoreset_mode="SameStep",
     )
-    candidates = policies(train)
-    truth = {name: float(true_value(policy, env, N_TRUTH, seed).mean()) for name, policy in candidates.items()}
-    rows = []
-    for behaviour in ("uniform", "popularity 1"):
+    place = {"data": WORLD.dataset, "horizon": horizon}
+    truth = {}
+    for name, policy in candidates.items():
+        truth[name] = mean_interval(true_value(policy, env, N_TRUTH, seed), n_draws=1000)
+        yield {**place, "kind": "truth", "policy": name, "n": N_TRUTH, **_ends(truth[name])}
+    for behaviour in BEHAVIOURS:
         log = collect(candidates[behaviour], env, N_SESSIONS, seed)
-        found = []
+        found: list[Row] = []
         for name, policy in candidates.items():
             start = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ope.OverlapWarning)
                 result = evaluate_policy(log, policy, catalog=catalog)
-            seconds = time.perf_counter() - start
-            effective = 0.0 if result.diagnosis is None else result.diagnosis.effective
-            for estimate in result.estimates:
-                value, low, high = estimate.interval
-                found.append(
-                    {
-                        **{"kind": "estimate", "data": "synthetic", "behaviour": behaviour, "policy": name},
-                        **{"estimator": estimate.estimator, "value": value, "low": low, "high": high},
-                        **{"truth": truth[name], "relative_error": abs(value / truth[name] - 1.0)},
-                        **{"effective": effective, "n": log.n_users, "horizon": horizon, "seconds": seconds},
-                    }
-                )
-        rows += found + list(selection(found, truth))
+            what = {**place, "behaviour": behaviour, "policy": name, "n": log.n_users}
+            what |= {"effective": 0.0 if result.diagnosis is None else result.diagnosis.effective}
+            what |= {"seconds": time.perf_counter() - start}
+            found += [{**what, **_judged(row.estimator, row.interval, truth[name])} for row in result.estimates]
+        yield from found
+        yield from selection(found, {name: interval.mean for name, interval in truth.items()})
         print(f"synthetic, horizon {horizon}, behaviour {behaviour}: {len(found)} estimates", flush=True)
-    return rows
+
+
+def _ends(interval: Interval) -> Row:
+    return dict(zip(("value", "low", "high"), interval, strict=True))
+
+
+def _judged(estimator: str, found: Interval, truth: Interval) -> Row:
+    return {
+        **{"kind": "estimate", "estimator": estimator, **_ends(found)},
+        **{"truth": truth.mean, "truth_low": truth.low, "truth_high": truth.high},
+        **{"relative_error": abs(found.mean / truth.mean - 1.0)},
+    }
 
 
 def selection(found: list[Row], truth: Mapping[str, float]) -> Iterator[Row]:
-    """Yields one row per estimator: how well it ranks the policies, and what choosing by it costs."""
+    """Yields one row per estimator: how well it ranks the policies, and what choosing by it costs.
+
+    Two floors stand beside them: a policy drawn at random, and always the first popularity policy.
+    """
     values = np.array(list(truth.values()))
+    shared = {name: found[0][name] for name in ("data", "behaviour", "n", "horizon")} | {"kind": "selection"}
     for estimator in dict.fromkeys(str(row["estimator"]) for row in found):
         rows = [row for row in found if row["estimator"] == estimator]
         estimates = np.nan_to_num(np.array([row["value"] for row in rows], dtype=float), nan=-np.inf)
         chosen = int(estimates.argmax())
         yield {
-            **{name: rows[0][name] for name in ("data", "behaviour", "estimator", "n", "horizon")},
-            **{"kind": "selection", "policy": list(truth)[chosen], "truth": values.max()},
+            **{**shared, "estimator": estimator, "policy": list(truth)[chosen], "truth": values.max()},
             **{"rank_correlation": float(spearmanr(estimates, values).statistic)},
             **{"regret": float((values.max() - values[chosen]) / values.max())},
         }
+    floors = {"(any policy at random)": float(values.mean())}
+    if BEHAVIOURS[1] in truth:
+        floors["(always popularity)"] = truth[BEHAVIOURS[1]]
+    for name, value in floors.items():
+        regret = float((values.max() - value) / values.max())
+        yield {**shared, "estimator": name, "truth": values.max(), "rank_correlation": 0.0, "regret": regret}
 
 
 def open_bandit(campaign: str) -> list[Row]:
@@ -144,20 +186,18 @@ def open_bandit(campaign: str) -> list[Row]:
         ridge=100.0,
         n_folds=3,
     )
-    truth, beta = float(sampling.rewards.mean()), np.asarray(uniform.propensities)
-    estimates = bandit_estimates(uniform.rewards, pi_all[position, uniform.items], beta, fitted.q[:, 0], fitted.v[:, 0])
-    effective = ope.effective_samples(ope.importance_weights(pi_all[position, uniform.items], beta))
-    rows: list[Row] = []
-    for name, values in estimates.items():
-        value, low, high = recgym.metrics.mean_interval(values, n_draws=2000)
-        rows.append(
-            {
-                **{"kind": "estimate", "data": f"obd {campaign}", "behaviour": "random", "policy": "bts"},
-                **{"estimator": name, "value": value, "low": low, "high": high, "truth": truth, "n": n, "horizon": 1},
-                **{"relative_error": abs(value / truth - 1.0), "effective": effective},
-            }
-        )
-    print(f"obd {campaign}: {len(rows)} estimates, truth {truth:.4f}", flush=True)
+    truth, beta = mean_interval(sampling.rewards, n_draws=2000), np.asarray(uniform.propensities)
+    pi = pi_all[position, uniform.items]
+    what = {"data": f"obd {campaign}", "behaviour": "random", "policy": "bts", "n": n, "horizon": 1}
+    what["effective"] = ope.effective_samples(ope.importance_weights(pi, beta))
+    estimates = bandit_estimates(uniform.rewards, pi, beta, fitted.q[:, 0], fitted.v[:, 0])
+    rows: list[Row] = [
+        {**what, **_judged(name, mean_interval(values, n_draws=2000), truth)} for name, values in estimates.items()
+    ]
+    logged = mean_interval(uniform.rewards, n_draws=2000)
+    for policy, interval in (("uniform", logged), ("bts", truth)):
+        rows.append({**what, "kind": "truth", "policy": policy, "behaviour": "", "effective": "", **_ends(interval)})
+    print(f"obd {campaign}: {len(estimates)} estimates, truth {truth}", flush=True)
     return rows
 
 
@@ -181,12 +221,7 @@ def bandit_estimates(
 
 
 def summarise(rows: list[Row]) -> None:
-    """Prints, per data set, horizon and estimator, the median relative error, rank correlation and regret."""
-    groups = dict.fromkeys((str(row["data"]), row["horizon"], str(row["estimator"])) for row in rows)
-    print(f"{'data':12} {'T':>3} {'estimator':20} {'median error':>12} {'rank corr.':>10} {'regret':>8}")
-    for data, horizon, estimator in groups:
-        here = [r for r in rows if (str(r["data"]), r["horizon"], str(r["estimator"])) == (data, horizon, estimator)]
-        names = ("relative_error", "rank_correlation", "regret")
-        columns = [np.array([row[name] for row in here if name in row], dtype=float) for name in names]
-        error, correlation, regret = (float(np.median(column)) if len(column) else np.nan for column in columns)
-        print(f"{data:12} {horizon:>3} {estimator:20} {error:12.1%} {correlation:10.2f} {regret:8.1%}", flush=True)
+    """Prints the tables that the README shows."""
+    from benchmarks.ope_report import tables
+
+    print(tables([{name: str(value) for name, value in row.items()} for row in rows]), flush=True)

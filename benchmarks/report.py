@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import speed_report
+from benchmarks import ope_report, speed_report
 from benchmarks.plots import interval_chart, learning_curves
 from benchmarks.results import FOLDER, Results, Row, protocols
 from benchmarks.suites import FLOORS, SUITES, Suite
@@ -34,9 +34,8 @@ def write(readme: Path, folder: Path) -> None:
 def filled(text: str, folder: Path) -> str:
     """Returns a README with the block of every suite that has rows put in place."""
     blocks = {suite.name: block(suite, Results(folder / f"{suite.name}.csv").rows()) for suite in _with_rows(folder)}
-    blocks |= {
-        name: speed_report.block(name, Results(folder / f"{name}.csv").rows()) for name in speed_report.present(folder)
-    }
+    for other in (ope_report, speed_report):
+        blocks |= {name: other.block(name, Results(folder / f"{name}.csv").rows()) for name in other.present(folder)}
     for name, content in blocks.items():
         begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
         if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):

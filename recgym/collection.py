@@ -34,6 +34,7 @@ class Step(NamedTuple):
     after: Frames
     terminated: np.ndarray  # (B,) bool
     user: np.ndarray  # (B,) user index
+    candidates: np.ndarray | None  # (B, C) items that could be shown, padded with n_items; None: any
 
 
 def collect(
@@ -53,10 +54,11 @@ def collect(
     | `extra["given_above"]` | its probability given the items above it | 1 |
     | `extra["slate_propensity"]` | the probability of the whole slate | 1 |
     | `extra["propensity_error"]` | standard error of `propensities` where estimated, else 0 | 0 |
+    | `extra["candidates"]` | the items that could be shown (C,), padded with n_items, where not all could | padding |
     | `extra["log_density"]` | log density of the proto-action, for a `GaussianPolicy` | 0 |
 
-    `users` holds `user`, `user_id` and `terminated` of each session. Session i of a seed is the same for every
-    `num_envs`, up to rounding in the policy's own arithmetic.
+    `users` holds `user`, `user_id`, `terminated` and `frame_size` of each session. Session i of a seed is the same for
+    every `num_envs`, up to rounding in the policy's own arithmetic.
 
     Args:
         policy: For item actions a `StochasticPolicy`, for embedding actions a `GaussianPolicy`.
@@ -73,8 +75,6 @@ def collect(
     order = np.lexsort((columns.pop("order"), columns["session"]))
     columns = {name: column[order] for name, column in columns.items()}
     counts = np.bincount(columns.pop("session"), minlength=n_sessions)
-    user = np.concatenate([steps[0].user[steps[0].live] for _, steps in blocks])
-    terminated = [np.any([step.live & step.terminated for step in steps], axis=0) for _, steps in blocks]
     low, high = env.users.reward_range
     return InteractionLog(
         items=columns.pop("items").astype(np.int32),
@@ -84,11 +84,7 @@ def collect(
         item_ids=env.catalog.item_ids,
         propensities=columns.pop("propensities").astype(np.float32),
         extra=columns,
-        users={
-            "user": user,
-            "user_id": np.asarray(env.users.user_ids)[user],
-            "terminated": np.concatenate(terminated)[:n_sessions],
-        },
+        users=_sessions(env, blocks, n_sessions),
         titles=env.catalog.titles,
         reward=env.catalog.reward,
         reward_range=(min(low, env.miss_reward, 0.0), max(high, env.miss_reward, 0.0)),
@@ -129,13 +125,15 @@ def _play(policy: Any, env: RecVectorEnv, start: int, n_live: int) -> Iterator[S
         before = observation["items"].copy(), observation["rewards"].copy()
         user = infos["user"].copy()
         length = (before[0] != env.catalog.n_items).sum(axis=1)
+        candidates = env.candidates()
+        candidates = None if candidates is None else np.array(candidates, dtype=np.int32)
         allowed = env.action_masks() | ~live[:, None]  # what ended rows show does not count
         choice = _choose(policy, env, History(*before, length, user), allowed, random)
         observation, _, terminated, truncated, infos = env.step(choice.actions)
         random.step += 1
         done = terminated | truncated
         after, item_rewards = _outcome(observation, infos)
-        yield Step(live.copy(), choice, item_rewards, before, after, terminated, user)
+        yield Step(live.copy(), choice, item_rewards, before, after, terminated, user, candidates)
         live &= ~done
         if env.autoreset_mode == AutoresetMode.DISABLED and done.any() and live.any():
             observation, infos = env.reset(options={"reset_mask": done})
@@ -161,19 +159,31 @@ def _outcome(observation: Any, infos: dict[str, Any]) -> tuple[Frames, np.ndarra
 # -- from steps to events ----------------------------------------------------------------------------------------------
 
 
+def _sessions(env: RecVectorEnv, blocks: list[tuple[int, list[Step]]], n_sessions: int) -> dict[str, np.ndarray]:
+    """Returns what is known of each session as a whole."""
+    user = np.concatenate([steps[0].user[steps[0].live] for _, steps in blocks])
+    terminated = [np.any([step.live & step.terminated for step in steps], axis=0) for _, steps in blocks]
+    return {
+        "user": user,
+        "user_id": np.asarray(env.users.user_ids)[user],
+        "terminated": np.concatenate(terminated)[:n_sessions],
+        "frame_size": np.full(n_sessions, env.frame_size),
+    }
+
+
 def _events(steps: list[Step], first: int, n_items: int) -> dict[str, np.ndarray]:
     """Returns the event columns of a block, and `session` and `order` (place in the session) of each event."""
     frame_size, k = steps[0].before[0].shape[1], steps[0].choice.items.shape[1]
     items, rewards = steps[0].before
     rows, places = np.nonzero((items != n_items) & steps[0].live[:, None])
-    parts = [_unshown(rows, places - frame_size, -1, items[rows, places], rewards[rows, places], steps[0].choice)]
+    parts = [_unshown(rows, places - frame_size, -1, items[rows, places], rewards[rows, places], steps[0], n_items)]
     for number, step in enumerate(steps):
         start = number * (k + frame_size)
         enters, (rows, places) = _entered(step)
         parts.append(_shown(step, number, start, enters))
         items, rewards = step.after
         order = start + k + places
-        parts.append(_unshown(rows, order, number, items[rows, places], rewards[rows, places], step.choice))
+        parts.append(_unshown(rows, order, number, items[rows, places], rewards[rows, places], step, n_items))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return columns | {"session": columns["session"] + first}
 
@@ -195,11 +205,13 @@ def _shown(step: Step, number: int, start: int, enters: np.ndarray) -> dict[str,
     }
     if choice.log_density is not None:
         columns["log_density"] = np.repeat(choice.log_density[:, None], k, axis=1)
-    return {name: column[step.live].reshape(-1) for name, column in columns.items()}
+    if step.candidates is not None:
+        columns["candidates"] = np.repeat(step.candidates[:, None], k, axis=1)
+    return {name: column[step.live].reshape(-1, *column.shape[2:]) for name, column in columns.items()}
 
 
 def _unshown(
-    rows: np.ndarray, order: np.ndarray, number: int, items: np.ndarray, rewards: np.ndarray, choice: Choice
+    rows: np.ndarray, order: np.ndarray, number: int, items: np.ndarray, rewards: np.ndarray, step: Step, n_items: int
 ) -> dict[str, np.ndarray]:
     ones = np.ones(len(rows))
     columns = {
@@ -215,7 +227,9 @@ def _unshown(
         "slate_propensity": ones,
         "propensity_error": 0.0 * ones,
     }
-    return columns if choice.log_density is None else columns | {"log_density": 0.0 * ones}
+    if step.candidates is not None:
+        columns["candidates"] = np.full((len(rows), step.candidates.shape[1]), n_items, step.candidates.dtype)
+    return columns if step.choice.log_density is None else columns | {"log_density": 0.0 * ones}
 
 
 def _entered(step: Step) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:

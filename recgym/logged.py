@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,6 +30,20 @@ class Decisions(NamedTuple):
     def real(self) -> np.ndarray:
         """Which places hold a decision (n, T) bool."""
         return np.arange(self.items.shape[1]) < self.lengths[:, None]
+
+
+class Made(Protocol):
+    """What decisions and slates share."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Decisions of each session (n,) int64."""
+        ...
+
+    @property
+    def events(self) -> np.ndarray:
+        """The (first) event of each decision (n, T) int64, -1 where padded."""
+        ...
 
 
 class Moment(NamedTuple):
@@ -60,7 +74,7 @@ def decisions(log: InteractionLog) -> Decisions:
     if "step" in log.extra and int(np.max(log.extra["position"])) > 0:
         raise DataError(
             f"decisions must show one item each, got slates of {int(np.max(log.extra['position'])) + 1}; "
-            f"use the estimators of recgym.ope.slate for this log"
+            f"use recgym.slates, or recgym.evaluate_policy, which do"
         )
     users = log.event_users()[shown]
     lengths = np.bincount(users, minlength=log.n_users)
@@ -81,26 +95,26 @@ def decisions(log: InteractionLog) -> Decisions:
     return Decisions(items, rewards, beta, lengths, events)
 
 
-def moments(log: InteractionLog, made: Decisions, max_history: int | None = None) -> Iterator[Moment]:
-    """Yields the moments of all decisions, a few hundred sessions and one step at a time.
+def moments(log: InteractionLog, made: Made, max_history: int | None = None) -> Iterator[Moment]:
+    """Yields the moments of all decisions (or slates), a few hundred sessions and one step at a time.
 
-    Items met before in the session are not allowed where the log never shows one again, and allowed where it does.
+    Items met before in the session are not allowed where the log never shows one again, and allowed where it does; nor
+    are items that were no candidates (`extra["candidates"]`, as `collect` writes them).
 
     Args:
         log: The log.
-        made: Its decisions.
-        max_history: Events of the past that are shown to a policy; by default the length of the longest opening frame,
-            or all of the past where the log does not tell.
+        made: Its decisions, or its slates.
+        max_history: Events of the past that are shown to a policy; by default the frame size that the log was collected
+            with (`users["frame_size"]`), or all of the past where the log does not tell.
     """
-    shown, event_users = _shown(log), log.event_users()
+    event_users = log.event_users()
     enters = np.asarray(log.extra["enters"], dtype=bool) if "step" in log.extra else np.ones(log.n_events, dtype=bool)
     past = log.select_events(enters, drop_empty=False)
     before = np.concatenate([[0], np.cumsum(enters)])
     before = before[:-1] - before[log.offsets[event_users]]  # (n_events,) entered earlier in the session
-    begun = np.cumsum(shown)
-    begun = begun - np.concatenate([[0], begun])[log.offsets[event_users]]  # (n_events,) decisions up to and with it
-    if max_history is None and "step" in log.extra:
-        max_history = max(int(np.bincount(event_users[np.asarray(log.extra["step"]) < 0]).max(initial=0)), 1)
+    begun = _decisions_begun(log)
+    if max_history is None and "frame_size" in log.users:
+        max_history = int(np.max(log.users["frame_size"]))
     masked = not _repeats(log)
     for first in range(0, log.n_users, _SESSIONS_AT_ONCE):
         sessions = np.arange(first, min(first + _SESSIONS_AT_ONCE, log.n_users))
@@ -113,7 +127,8 @@ def moments(log: InteractionLog, made: Decisions, max_history: int | None = None
             live = sessions[made.lengths[sessions] > step]
             events = made.events[live, step]
             history = histories(past, live, before[events], max_history)
-            yield Moment(live, step, history._replace(user=live), allowed[live - first], masked)
+            may = allowed[live - first] & _candidates(log, events)
+            yield Moment(live, step, history._replace(user=live), may, masked)
 
 
 def evaluated_probabilities(
@@ -132,7 +147,7 @@ def evaluated_probabilities(
 
 
 def policy_moments(
-    policy: StochasticPolicy, log: InteractionLog, made: Decisions, max_history: int | None = None
+    policy: StochasticPolicy, log: InteractionLog, made: Made, max_history: int | None = None
 ) -> Iterator[tuple[Moment, np.ndarray]]:
     """Yields the moments of all decisions with the policy's probabilities (B, n_items), checked."""
     if not np.array_equal(policy.item_ids, log.item_ids) or policy.reward != log.reward:
@@ -160,6 +175,22 @@ def policy_moments(
 def _shown(log: InteractionLog) -> np.ndarray:
     """Returns which events are decisions (n_events,) bool."""
     return np.asarray(log.extra["position"]) >= 0 if "step" in log.extra else np.ones(log.n_events, dtype=bool)
+
+
+def _candidates(log: InteractionLog, events: np.ndarray) -> np.ndarray:
+    """Returns which items could be shown at each event (B, n_items) bool."""
+    if "candidates" not in log.extra:
+        return np.ones((len(events), log.n_items), dtype=bool)
+    listed = np.zeros((len(events), log.n_items + 1), dtype=bool)
+    np.put_along_axis(listed, np.asarray(log.extra["candidates"])[events].astype(np.int64), True, axis=1)
+    return listed[:, :-1]
+
+
+def _decisions_begun(log: InteractionLog) -> np.ndarray:
+    """Returns the decisions of the session up to and with each event (n_events,); a slate is one decision."""
+    if "step" in log.extra:
+        return np.asarray(log.extra["step"], dtype=np.int64) + 1
+    return np.arange(1, log.n_events + 1) - log.offsets[log.event_users()]
 
 
 def _repeats(log: InteractionLog) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from recgym.log import InteractionLog
 from recgym.logged import Decisions, Moment, policy_moments
 from recgym.rng import RowRandom
 from recgym.scoring import as_scores
-from recgym.stochastic import POLICY_STREAM, StochasticPolicy
+from recgym.stochastic import POLICY_STREAM, SoftmaxPolicy, StochasticPolicy
 
 _SESSIONS_PER_SEED = 1 << 24
 _MOST_FLAGS = 400  # up to so many items each has a weight of its own
@@ -43,7 +44,9 @@ def policy_view(
     every product of a direction of the history's mean vector with one of the item's. What will be shown is found by
     asking the policy again, items already shown masked and the history as it is (where the log repeats items, one
     asking is enough). If rewards were linear in psi and the history stood still, the return would be linear in these
-    features; what else is known of the moment (share of steps gone, rewards and answers so far) is for the rest.
+    features; what else is known of the moment (share of steps gone, mean reward of the history) is for the rest.
+    What the session has earned so far is left out on purpose: an answer to an item shown at random says far more of a
+    person than one to an item chosen for him, so a weight learned from the one policy misleads for the other.
 
     Args:
         policy: Whose probabilities and expectations. If it has `scores`, they are what it thinks of items, else its
@@ -54,7 +57,8 @@ def policy_view(
         max_history: See `recgym.logged.moments`.
         seed: Seed of the items that are imagined to be shown next.
     """
-    vectors = catalog.embeddings.astype(np.float64) / (catalog.embeddings.std() + 1e-12)
+    vectors = catalog.embeddings.astype(np.float64)
+    vectors /= max(vectors.std(), 1e-3 * np.abs(vectors).max(), 1e-12)  # all alike: of order 1000 at most
     vectors = np.concatenate([vectors, np.zeros((1, vectors.shape[1]))])
     of_items = np.concatenate([_item_features(log, made), vectors[:-1]], axis=1)  # (n_items, m)
     n, horizon = made.items.shape
@@ -80,8 +84,12 @@ def _shown(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns each item's share (B, n_items) of what is shown: after the logged item, after a drawn one, and now."""
     luck = _luck(moment.sessions, seed, now.shape[1])
-    after_logged = now + _shown_next(policy, moment, now, left - 1, luck)
-    after_drawn = probabilities + _shown_next(policy, moment, probabilities, left - 1, luck)
+    if isinstance(policy, SoftmaxPolicy) and moment.masked:
+        shown_next = partial(_softmax_shown_next, policy, policy.scores(moment.history))
+    else:
+        shown_next = partial(_shown_next, policy)
+    after_logged = now + shown_next(moment, now, left - 1, luck)
+    after_drawn = probabilities + shown_next(moment, probabilities, left - 1, luck)
     return after_logged / left, after_drawn / left, now
 
 
@@ -110,6 +118,37 @@ def _shown_next(policy: StochasticPolicy, moment: Moment, first: np.ndarray, m: 
         probabilities = policy.probabilities(moment.history, allowed)
         shown += probabilities
     return shown
+
+
+def _softmax_shown_next(
+    policy: SoftmaxPolicy, scores: np.ndarray, moment: Moment, first: np.ndarray, m: int, luck: np.ndarray
+) -> np.ndarray:
+    """Returns the same for a softmax whose items are masked once shown, all m steps at once.
+
+    The m items drawn are then those with the largest log odds + luck, and what is left of the odds is a cumulated sum.
+    (They are drawn as if nothing were shown uniformly; `epsilon` counts in what is shown, not in what is masked.)
+
+    Source: Kool, van Hoof and Welling (2019), Stochastic beams and where to find them, ICML, section 2.3.
+    """
+    rows, allowed = np.arange(len(first))[:, None], moment.allowed.copy()
+    with np.errstate(divide="ignore"):
+        allowed[rows[:, 0], (np.log(first) + luck).argmax(axis=1)] = False
+    if m == 0 or not allowed.any(axis=1).all():
+        return np.zeros(first.shape)
+    possible = allowed & np.isfinite(scores)
+    best = scores.max(axis=1, keepdims=True, where=possible, initial=-np.inf)
+    behind = np.subtract(best, scores, out=np.zeros(first.shape), where=possible)
+    log_odds = np.where(possible, -np.minimum(behind / policy.temperature, 700.0), -np.inf)
+    order = np.argsort(-(log_odds + luck), axis=1)  # (B, n_items) the order in which items are drawn
+    rank = np.empty_like(order)
+    rank[rows, order] = np.arange(order.shape[1])
+    odds = np.exp(log_odds)
+    left = np.cumsum(odds[rows, order][:, ::-1], axis=1)[:, ::-1][:, :m]  # (B, m) odds not yet drawn
+    n_left = np.maximum(allowed.sum(axis=1, keepdims=True) - np.arange(m), 0)[:, : left.shape[1]]
+    shares = [np.divide(1.0, one, out=np.zeros(left.shape), where=one > 0.0) for one in (left, n_left)]
+    last = np.minimum(rank, left.shape[1] - 1)  # an item is there until it is drawn
+    of_odds, of_uniform = (np.cumsum(share, axis=1)[rows, last] for share in shares)
+    return allowed * ((1.0 - policy.epsilon) * odds * of_odds + policy.epsilon * of_uniform)
 
 
 def _opinion(policy: StochasticPolicy, moment: Moment, probabilities: np.ndarray) -> np.ndarray:
@@ -141,15 +180,12 @@ def _state_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what is known of B moments (B, s), and the mean vector of each history (B, d)."""
     length = np.maximum(np.asarray(history.length), 1)
-    past = made.rewards[rows, :step]
     gone = step / made.items.shape[1]
     columns = [
         np.ones(len(rows)),
         np.full(len(rows), gone),
         np.full(len(rows), gone**2),
         history.rewards.sum(axis=1) / length,
-        past.sum(axis=1) / (step + 1.0),
-        (past != 0.0).sum(axis=1) / (step + 1.0),
     ]
     taste = vectors[history.items].sum(axis=1) / length[:, None]
     return np.stack(columns, axis=1), taste

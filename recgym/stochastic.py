@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -72,7 +72,11 @@ class SoftmaxPolicy:
 
     def probabilities(self, history: History, allowed: np.ndarray) -> np.ndarray:
         """Returns the probability of every item (B, n_items) float64; see `StochasticPolicy`."""
-        scores = np.where(allowed, self.scores(history), -np.inf)
+        return self.of_scores(self.scores(history), allowed)
+
+    def of_scores(self, scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+        """Returns the probability of every item (B, n_items) float64 where its scores are known already."""
+        scores = np.where(allowed, scores, -np.inf)
         best = scores.max(axis=1, keepdims=True)
         if not np.isfinite(best).all():
             raise DataError(
@@ -134,17 +138,57 @@ def choose_items(
     The marginals of the first two positions are exact. From the third on they are averaged over `n_samples` drawn
     beginnings of slates, with the standard error in `error`.
     """
-    rows = np.arange(len(allowed))
     probabilities = policy.probabilities(history, allowed)  # (B, n_items)
-    uniform = random.uniform(slice(None), k, POLICY_STREAM)  # (B, k)
-    items, given = draw_slates(probabilities, uniform)
+    items, _ = draw_slates(probabilities, random.uniform(slice(None), k, POLICY_STREAM))
+    marginal, given, error = slate_propensities(probabilities, items, random, n_samples, drawn=True)
+    return Choice(items[:, 0] if k == 1 else items, items, marginal, given, error)
+
+
+def slate_propensities(
+    probabilities: np.ndarray, items: np.ndarray, random: RowRandom, n_samples: int = 256, drawn: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns of each item of given slates its probability at its position, given those above it, and an error (B, k).
+
+    Args:
+        probabilities: Of the first place (B, n_items); rows sum to 1.
+        items: Slates (B, k) of different items.
+        random: Chance, for the probabilities at the third position and below, which are averages over beginnings.
+        n_samples: Beginnings drawn for each.
+        drawn: Whether the slates were drawn from these probabilities; then their own beginnings count too.
+
+    Raises:
+        DataError: if a row has fewer than k items with a chance, or a slate holds an item twice.
+    """
+    rows, k = np.arange(len(items)), items.shape[1]
+    _check_slates(probabilities, items)
+    left = np.array(probabilities, dtype=np.float64)
+    given = np.zeros(items.shape)
+    for place in range(k):
+        total = left.sum(axis=1)
+        given[:, place] = np.divide(left[rows, items[:, place]], total, out=given[:, place], where=total > 0.0)
+        left[rows, items[:, place]] = 0.0
     marginal, error = given.copy(), np.zeros(given.shape)
     if k > 1:
         marginal[:, 1] = _second_place(probabilities)[rows, items[:, 1]]
     for place in range(2, k):
-        drawn = random.uniform(slice(None), n_samples * place, POLICY_STREAM + place).reshape(-1, n_samples, place)
-        marginal[:, place], error[:, place] = _later_place(probabilities, drawn, items[:, place], given[:, place])
-    return Choice(items[:, 0] if k == 1 else items, items, marginal, given, error)
+        values = np.empty((len(items), n_samples + drawn))
+        values[:, -1] = given[:, place]
+        for draw, odds in enumerate(_later_place(probabilities, place, random, n_samples)):
+            values[:, draw] = odds[rows, items[:, place]]
+        marginal[:, place], error[:, place] = values.mean(axis=1), values.std(axis=1) / np.sqrt(values.shape[1])
+    return marginal, given, error
+
+
+def slate_marginals(probabilities: np.ndarray, k: int, random: RowRandom, n_samples: int = 256) -> np.ndarray:
+    """Returns the probability of every item at every position of a slate (B, k, n_items); rows sum to 1.
+
+    From the third position on they are averages over `n_samples` drawn beginnings.
+    """
+    _check_slates(probabilities, np.zeros((len(probabilities), 0), dtype=int), k)
+    marginals = [probabilities, _second_place(probabilities)][:k]
+    for place in range(2, k):
+        marginals.append(np.mean(list(_later_place(probabilities, place, random, n_samples)), axis=0))
+    return np.stack(marginals, axis=1)
 
 
 def choose_vectors(
@@ -202,19 +246,26 @@ def _second_place(probabilities: np.ndarray) -> np.ndarray:
     return probabilities * (odds.sum(axis=1, keepdims=True) - odds)
 
 
-def _later_place(
-    probabilities: np.ndarray, uniform: np.ndarray, item: np.ndarray, given: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns estimates and errors (B,) of P(item at a later place), over drawn beginnings (B, M, place).
+def _later_place(probabilities: np.ndarray, place: int, random: RowRandom, n_samples: int) -> Iterator[np.ndarray]:
+    """Yields the odds of every item at a later place (B, n_items) given each of `n_samples` drawn beginnings."""
+    uniform = random.uniform(slice(None), n_samples * place, POLICY_STREAM + place)
+    for chance in np.split(uniform, n_samples, axis=1):
+        above, _ = draw_slates(probabilities, chance)  # (B, place)
+        left = np.array(probabilities, dtype=np.float64)
+        np.put_along_axis(left, above, 0.0, axis=1)
+        yield left / left.sum(axis=1, keepdims=True)
 
-    The beginning that was really drawn counts too, so the estimate is never 0.
-    """
-    n_rows, n_samples, _ = uniform.shape
-    values = np.empty((n_rows, n_samples + 1))
-    values[:, -1] = given
-    for draw in range(n_samples):
-        above, _ = draw_slates(probabilities, uniform[:, draw])  # (B, place)
-        taken = np.take_along_axis(probabilities, above, axis=1).sum(axis=1)  # (B,)
-        free = (above != item[:, None]).all(axis=1)
-        values[:, draw] = np.where(free, probabilities[np.arange(n_rows), item] / np.maximum(1.0 - taken, 1e-300), 0.0)
-    return values.mean(axis=1), values.std(axis=1) / np.sqrt(n_samples + 1)
+
+def _check_slates(probabilities: np.ndarray, items: np.ndarray, k: int | None = None) -> None:
+    k = items.shape[1] if k is None else k
+    short = (probabilities > 0.0).sum(axis=1) < k
+    if short.any():
+        raise DataError(
+            f"a slate needs {k} items with a chance, got fewer in {np.count_nonzero(short)} of {len(short)} histories; "
+            f"lower k or pass epsilon above 0"
+        )
+    twice = (np.diff(np.sort(items, axis=1), axis=1) == 0).any(axis=1)
+    if twice.any():
+        raise DataError(
+            f"a slate must hold different items, got one twice in {np.count_nonzero(twice)} of {len(twice)}; mend them"
+        )

@@ -11,7 +11,9 @@ from recgym.frames import History
 from recgym.logged import decisions, evaluated_probabilities, moments
 from recgym.policies import Popularity
 from recgym.rng import RowRandom
+from recgym.slates import slate_view, slates
 from recgym.stochastic import GaussianPolicy, SoftmaxPolicy, StochasticPolicy, choose_items, draw_slates
+from recgym.users import ReplayUsers
 from recgym.vector import RecVectorEnv
 
 
@@ -54,8 +56,6 @@ def test_same_log_for_any_batch_and_mode(users, catalog, policy, k, options):
 
 @pytest.mark.parametrize("advance", ["answer", "log"])
 def test_histories_and_propensities_can_be_made_again_from_the_log(log, catalog, policy, advance):
-    from recgym.users import ReplayUsers
-
     env = make_env(ReplayUsers(log, frame_size=5, advance=advance), catalog, num_envs=12)
     collected = collect(policy, env, 12, seed=1)
     played = policy.scorer.asked
@@ -202,3 +202,41 @@ def test_bad_policies(log):
         SoftmaxPolicy(popularity).probabilities(history, np.zeros((1, log.n_items), dtype=bool))
     with pytest.raises(DataError, match="a slate needs 2 items with a chance, got fewer in 1 of 1"):
         draw_slates(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
+
+
+class TenCandidates(ReplayUsers):
+    """Offers ten items at a time: those around the number of steps taken."""
+
+    def candidates(self, random, rows, state):
+        step = np.asarray(random.step)[rows]
+        return (3 * step[:, None] + np.arange(10)) % self.n_items
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_candidates_are_logged_and_bound_what_is_evaluated(log, catalog, policy, k):
+    env = make_env(TenCandidates(log, frame_size=5), catalog, num_envs=8, k=k, horizon=3)
+    collected = collect(policy, env, 20, seed=0)
+    shown = collected.extra["position"] >= 0
+    listed = collected.extra["candidates"]
+    assert listed.shape == (collected.n_events, 10) and (listed[~shown] == log.n_items).all()
+    assert (listed[shown] == collected.items[shown, None]).any(axis=1).all()
+    if k == 1:
+        made = decisions(collected)
+        assert evaluated_probabilities(policy, collected, made) == pytest.approx(made.beta, rel=1e-6)
+        assert all(moment.allowed.sum(axis=1).max() <= 10 for moment in moments(collected, made))
+    else:
+        made = slates(collected)
+        assert slate_view(policy, collected, made).pi_slate == pytest.approx(made.beta_slate, rel=1e-5)
+    assert "candidates" not in collect(policy, make_env(ReplayUsers(log, frame_size=5), catalog), 4).extra
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_collected_log_keeps_its_columns_in_files(log, catalog, policy, k, tmp_path):
+    env = make_env(TenCandidates(log, frame_size=5), catalog, num_envs=8, k=k, horizon=3)
+    collected = collect(policy, env, 20, seed=0)
+    collected.save(tmp_path / "saved")
+    collected.to_parquet(tmp_path / "parts")
+    for again in (type(log).open(tmp_path / "saved"), type(log).from_parquet(tmp_path / "parts")):
+        assert set(again.extra) == set(collected.extra)
+        for name, column in columns(collected).items():
+            assert np.array_equal(columns(again)[name], column), name

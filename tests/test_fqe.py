@@ -100,6 +100,27 @@ def test_one_step_is_a_ridge_regression_towards_what_all_rewards_say():
     assert fitted.values == pytest.approx([0.0, 0.5, 0.0, 0.5])  # 2 rewards of the other fold over 2 + ridge
 
 
+def test_a_wrong_model_errs_less_where_decisions_count_more():
+    random = np.random.default_rng(0)
+    x = random.random((4000, 1, 1))
+    rewards = x[:, :, 0] ** 3  # no line through 0 is right
+    pi = np.where(x[:, 0, 0] > 0.8, 1.0, 0.0)  # the evaluated policy is where x is large
+    truth, flat = float(rewards[pi == 1.0].mean()), np.full((4000, 1, 1), 0.9)
+    one = np.ones(4000, dtype=int)
+    errors = []
+    for counts in (None, ope.likeness(pi[:, None], np.full((4000, 1), 0.2)), 100.0 * pi[:, None] + 1e-9):
+        fitted = ope.fitted_q(rewards, x, flat, one, reward_range=(0.0, 1.0), counts=counts, ridge=1e-3)
+        errors.append(abs(fitted.values.mean() - truth))
+    assert errors[2] < errors[1] < 0.5 * errors[0] and errors[2] < 0.01 < errors[0]
+    assert ope.likeness(np.array([0.0, 0.2, 1.0]), np.full(3, 0.2)).tolist() == [0.1, 1.1, 2.1]
+
+
+def test_only_ratios_of_counts_matter():
+    counts = 1.0 + np.random.default_rng(1).random((300, HORIZON))
+    a, b, even = (fit(300, counts=given)[0].values for given in (counts, 7.0 * counts, None))
+    assert a == pytest.approx(b) and not np.allclose(a, even)
+
+
 def test_features_beyond_arithmetic_are_refused():
     wild = 1e6 * np.random.default_rng(0).normal(size=(40, 5, 30))
     with pytest.raises(DataError, match=r"features must be of order 1 or the penalty larger, got features up to"):
@@ -117,6 +138,9 @@ def test_features_beyond_arithmetic_are_refused():
             {"lengths": np.array([0, 1, 1, 1])},
             r"lengths must have shape \(4,\) with 1 to 2 decisions each, .* and 0 to 1",
         ),
+        ({"counts": np.zeros((4, 2))}, "counts must not be negative, and some above 0, got 0 to 0"),
+        ({"counts": -np.ones((4, 2))}, "counts must not be negative, and some above 0, got -1 to -1"),
+        ({"counts": np.ones(4)}, r"counts must have shape \(4, 2\), got \(4,\)"),
         ({"n_folds": 3}, "there must be at least two sessions a fold, got 4 in 3 folds"),
         ({"rewards": np.full((4, 2), 3.0)}, r"rewards must be within reward_range, got 8 of 8 outside 0 to 1"),
         ({"pi_features": np.full((4, 2, 2), np.nan)}, r"pi_features must be finite, got 16 of 16 that are not"),

@@ -13,7 +13,8 @@ from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.logged import decisions
 from recgym.policies import Popularity
-from recgym.policy_report import build_policy, evaluate_policy, open_log
+from recgym.policy_command import build_policy, open_log
+from recgym.policy_report import evaluate_policy
 from recgym.stochastic import SoftmaxPolicy
 from recgym.users import ReplayUsers
 from recgym.vector import RecVectorEnv
@@ -209,6 +210,50 @@ def test_command_on_a_table(tmp_path, capsys):
     assert "needs the propensity of every event" in capsys.readouterr().err
     assert main(arguments) == 1
     assert "a table needs the columns of sessions and items" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("chance", "message"),
+    [
+        ("0", "propensities must be above 0 and at most 1, got 0.0 (30 of 60 events"),
+        ("1.5", "propensities must be above 0 and at most 1, got 1.5 (30 of 60 events"),
+        ("", "got nothing in line 3 (30 of 60 rows)"),
+        ("-0.1", "propensities must be above 0 and at most 1, got -0.1 (30 of 60 events"),
+    ],
+)
+def test_command_refuses_impossible_propensities(tmp_path, capsys, chance, message):
+    lines = ["who,what,clicked,chance", *(f"s{i},{i % 3},1,{chance if i % 2 else 0.5}" for i in range(60))]
+    (tmp_path / "shown.csv").write_text("\n".join(lines))
+    names = ["--user", "who", "--item", "what", "--reward", "clicked", "--propensity", "chance"]
+    arguments = ["evaluate-policy", "--log", str(tmp_path / "shown.csv"), "--policy", f"{__name__}:by_first_letter"]
+    assert main([*arguments, *names]) == 1
+    assert message in capsys.readouterr().err
+
+
+def by_first_letter(log):
+    """Scores by item number; a function of the log, as a policy may be named."""
+    popularity = Popularity(log.item_ids, np.arange(log.n_items))
+    popularity.reward = log.reward
+    return popularity
+
+
+def test_command_of_another_catalog(tmp_path, capsys):
+    bandit_log().save(tmp_path / "log")
+    arguments = ["evaluate-policy", "--log", str(tmp_path / "log"), "--policy", f"{__name__}:of_others"]
+    assert main(arguments) == 1
+    assert "this log is of another catalog" in capsys.readouterr().err
+
+
+def of_others(log):
+    return SoftmaxPolicy(Popularity(np.array(["x", "y"]), np.ones(2)))
+
+
+def test_help_says_what_a_policy_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate-policy", "--help"])
+    printed = capsys.readouterr().out
+    assert "a class with fit(log)" in printed and "probabilities(history, allowed) -> (B, n_items)" in printed
+    assert "--interval {bootstrap,bernstein}" in printed
 
 
 def test_names_of_policies():

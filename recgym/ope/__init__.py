@@ -1,8 +1,29 @@
 """Off-policy evaluation: what a policy would have earned, from a log of what another policy showed.
 
-Pure functions of arrays. An estimator returns one value per decision or session; the mean of the values is the
+Pure functions of arrays. An estimator returns one value per decision (or slate, or session): their mean is the
 estimate, `recgym.metrics.mean_interval` (bootstrap) or `bernstein_interval` makes its interval, and `diagnose` says in
-words whether to believe it. `slope` chooses hyperparameters.
+words whether to believe it. `recgym.evaluate_policy` does all of it for a log and a policy.
+
+| name | for | needs | right if | fails where |
+|---|---|---|---|---|
+| `direct`, `expected` | decisions | model | the model is right | the model is wrong: no sign of it |
+| `ips` | decisions | propensities | they are right and cover the policy | few decisions carry the weight |
+| `clipped_ips` | decisions | propensities | no weight is clipped | what is clipped is what matters |
+| `snips` | decisions | propensities | as `ips`, up to 1/n | as `ips`, later |
+| `doubly_robust` | decisions | both | either is right | weights are huge and the model is poor |
+| `sndr`, `switch_dr`, `dr_os` | decisions | both | as `doubly_robust`, biased | weights are cut and the model poor |
+| `trajectory_is`, `sn_trajectory_is` | sessions | propensities | as `ips` | sessions of more than a few steps |
+| `per_decision_is`, `sn_per_decision_is` | sessions | propensities | as `ips` | likewise, a little later |
+| `sequential_dr` | sessions | both | either is right | likewise, later the better the model |
+| `fitted_q`, `FittedQ`, `likeness` | sessions | features | they express what is to come | the log has not been there |
+| `slate_ips` | slates | of whole slates | always | all but tiny slates |
+| `reward_interaction_ips` | slates | given the items above | users read downwards | long slates |
+| `independent_ips` | slates | of each position | positions do not interact | items compete |
+| `pseudo_inverse` | slates | `slate_moments`, `uniform_slate_moments` | rewards add up | items interact |
+
+`slope` chooses a clip, threshold or shrinkage. `importance_weights` and `session_weights` check propensities and
+divide; `effective_samples` and `diagnose` (a `Diagnosis`) say what the weights are worth. Estimators raise
+`NoOverlapError` where nothing overlaps and warn with `OverlapWarning` where hardly anything does.
 
 Example:
     >>> import numpy as np
@@ -13,7 +34,7 @@ Example:
 
 from recgym.ope.checks import NoOverlapError, OverlapWarning, effective_samples, importance_weights
 from recgym.ope.diagnostics import Diagnosis, bernstein_interval, diagnose
-from recgym.ope.fqe import FittedQ, fitted_q
+from recgym.ope.fqe import FittedQ, fitted_q, likeness
 from recgym.ope.selection import slope
 from recgym.ope.single import (
     clipped_ips,
@@ -60,6 +81,7 @@ __all__ = [
     "importance_weights",
     "independent_ips",
     "ips",
+    "likeness",
     "per_decision_is",
     "pseudo_inverse",
     "reward_interaction_ips",

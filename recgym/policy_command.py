@@ -1,0 +1,117 @@
+"""`python -m recgym evaluate-policy --log LOG --policy package.module:Name`: the table of a policy for a log."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from recgym.errors import DataError
+from recgym.estimators import INTERVALS
+from recgym.log import InteractionLog
+from recgym.policies import Scorer
+from recgym.policy_report import evaluate_policy
+from recgym.stochastic import SoftmaxPolicy, StochasticPolicy
+
+_EPILOG = """\
+POLICY names, in a module that Python finds from here, one of
+
+  a class with fit(log)          e.g. recgym.policies:Popularity, agents.baselines:EASE; it is fitted on every second
+                                 session and evaluated on the others
+  any other class or a function  called with the log; returns a policy or a scorer
+  a policy or a scorer           taken as it is
+
+A policy has item_ids, reward and probabilities(history, allowed) -> (B, n_items); a scorer has item_ids, reward and
+scores(history) -> (B, n_items) and becomes a softmax with --temperature and --epsilon (recgym.SoftmaxPolicy). item_ids
+and reward must be those of the log. LOG with slates must be a folder written by recgym.collect(...).save(folder), or
+have its columns. Exit code 1 where log and policy do not fit, or propensities are missing or impossible.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `evaluate-policy`."""
+    parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--log", required=True, help="folder that InteractionLog.save wrote, or a CSV or Parquet file")
+    parser.add_argument(
+        "--policy", required=True, help="package.module:Name of a policy, a scorer, or a class of either"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="where the policy is a scorer: softmax temperature of its scores, standardised (default: %(default)s)",
+    )
+    parser.add_argument("--epsilon", type=float, default=0.0, help="share of uniform choices, likewise")
+    parser.add_argument("--gamma", type=float, default=1.0, help="discount per step (default: %(default)s)")
+    parser.add_argument(
+        "--interval",
+        choices=INTERVALS,
+        default="bootstrap",
+        help="bootstrap over sessions, or empirical Bernstein: wide, but valid for any number of sessions",
+    )
+    parser.add_argument("--max-history", type=int, help="events of the past that the policy is shown")
+    for name, what in (("user", "session ids"), ("item", "item ids"), ("reward", "rewards"), ("time", "times")):
+        parser.add_argument(f"--{name}", default=None, help=f"column of {what}, where the log is a table")
+    parser.add_argument("--propensity", help="column of propensities, where the log is a table")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the table; returns 0."""
+    log = open_log(options)
+    policy, log = build_policy(options.policy, log, options.temperature, options.epsilon)
+    wishes = {"gamma": options.gamma, "max_history": options.max_history, "interval": options.interval}
+    print(f"{log}\n{evaluate_policy(log, policy, **wishes)}")
+    return 0
+
+
+def open_log(options: argparse.Namespace) -> InteractionLog:
+    """Returns the log the options name: a saved folder, or a table with named columns."""
+    from recgym import datasets
+
+    if Path(options.log).is_dir():
+        return InteractionLog.open(options.log)
+    if options.user is None or options.item is None:
+        raise DataError(
+            f"a table needs the columns of sessions and items, got --user {options.user} and --item {options.item}; "
+            f"name them as they stand in {options.log}"
+        )
+    columns = {"user": options.user, "item": options.item, "reward": options.reward, "time": options.time}
+    return datasets.load("table", path=options.log, propensity=options.propensity, **columns)
+
+
+def build_policy(
+    name: str, log: InteractionLog, temperature: float, epsilon: float
+) -> tuple[StochasticPolicy, InteractionLog]:
+    """Returns the policy that `name` (`package.module:Name`) stands for and the log to evaluate it on.
+
+    A class with `fit` is fitted on every second session and evaluated on the others, as a policy looks better than it
+    is on what it has learned from; any other class or function is called with the log. A scorer becomes a
+    `SoftmaxPolicy`.
+    """
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(f"a policy must be named as package.module:Name, got {name!r} ({error}); check it") from None
+    finally:
+        sys.path.pop(0)
+    if inspect.isclass(found) and hasattr(found, "fit"):
+        half = np.arange(log.n_users) % 2 == 0
+        found = found.fit(log.select_users(np.flatnonzero(half)))
+        log = log.select_users(np.flatnonzero(~half))
+        print(f"fitted on every second session, evaluated on the {log.n_users:,} others")
+    elif not isinstance(found, StochasticPolicy | Scorer) or inspect.isclass(found):
+        found = found(log)
+    if isinstance(found, Scorer) and not isinstance(found, StochasticPolicy):
+        found = SoftmaxPolicy(found, temperature, epsilon, standardise=True)
+    if not isinstance(found, StochasticPolicy):
+        raise DataError(
+            f"a policy must have item_ids, reward and probabilities(history, allowed) or scores(history), got "
+            f"{type(found).__name__}; see recgym.stochastic.StochasticPolicy"
+        )
+    return found, log
