@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 MATRIX := test-gymnasium-1.1.1 test-gymnasium-1.2.2 test-gymnasium-1.4.0
 
-.PHONY: demo test test-slow test-gpu test-matrix $(MATRIX) check lint format clean
+.PHONY: demo test test-slow test-gpu test-matrix test-faces $(MATRIX) check lint format clean
 
 demo: $(READY)  ## train and evaluate on the embedded data, print the table, write plots into demo/
 	$(PY) -m benchmarks.demo
@@ -21,6 +21,9 @@ test-gpu: $(READY)  ## the tests that need a CUDA device
 
 test-matrix: $(MATRIX)  ## the contracts under each Gymnasium
 
+test-faces: .venv-faces/.ready  ## the contracts with other people's training libraries, in an environment of their own
+	.venv-faces/bin/python -m pytest tests/faces
+
 check: lint test  ## everything a change must pass
 
 lint: $(READY)
@@ -33,11 +36,18 @@ format: $(READY)
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-gymnasium-* demo dist build
+	rm -rf $(VENV) .venv-faces .venv-gymnasium-* demo dist build
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+# They need older versions of Gymnasium, pillow and others than the rest.
+.venv-faces/.ready: pyproject.toml tests/faces/constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/faces/constraints.txt \
+	  -e ".[minari,zoo,torchrl,rllib,d3rlpy]" pytest pytest-timeout hypothesis polars tensorboard
 	touch $@
 
 # An environment of its own that sees the main one's packages, with the named Gymnasium in front of them.

@@ -117,7 +117,12 @@ def load(path: str | Path, agent: Resumable, batches: Resumable | None = None) -
 
 
 def load_agent(
-    path: str | Path, catalog: Catalog, *, device: str | torch.device = "auto", agent_class: type | None = None
+    path: str | Path,
+    catalog: Catalog,
+    *,
+    device: str | torch.device = "auto",
+    agent_class: type | None = None,
+    **options: Any,
 ) -> Any:
     """Returns the agent of a checkpoint, made anew for the same catalog.
 
@@ -126,6 +131,7 @@ def load_agent(
         catalog: The items it was trained with.
         device: Where it shall live.
         agent_class: Its class; needed only for classes from outside `agents`, which are never imported by name.
+        **options: What else it was made with that is no number or word, such as `nets` and `optimizers`.
 
     Raises:
         StoreError: as `load`, or if the class is not one of `agents` and none is given.
@@ -142,7 +148,8 @@ def load_agent(
         if not re.fullmatch(r"agents\.\w+", module):
             raise StoreError(f"{path} must hold an agent of this package, got {about['agent']!r}; pass agent_class")
         agent_class = getattr(import_module(module), name)
-    agent = agent_class(catalog, frame_size=about["frame_size"], seed=about["seed"], device=device, **about["config"])
+    options |= {"frame_size": about["frame_size"], "seed": about["seed"], "device": device, **about["config"]}
+    agent = agent_class(catalog, **options)
     agent.load_state_dict(_read_state(path)["agent"])
     return agent
 

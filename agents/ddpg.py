@@ -17,47 +17,27 @@ Where we differ:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.base import Decisions, EmbeddingAgent
-from agents.networks import Actor, Critic, descend, polyak_update, seeded
+from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
+from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
+from agents.networks import Actor, Critic, descend, frozen, polyak_update
 from agents.train import Run, train_agent
-from recgym.catalog import Catalog
-from recgym.frames import Batch
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyperparameters of DDPG."""
+class Config(ItemConfig):
+    """Hyperparameters of DDPG, with those of `ItemConfig`."""
 
-    gamma: float = 0.5  # discount per step
-    tau: float = 0.005  # share that targets move towards their networks at every update
-    actor_lr: float = 1e-3  # Adam's step size for the actor
-    critic_lr: float = 1e-3  # Adam's step size for the critic
-    hidden: int = 256  # width of the hidden layers
-    actor_init: float | None = 3e-3  # last layer starts uniform in plus or minus this; None keeps torch's own
-    critic_init: float | None = 3e-3  # the same for the critic
-    weight_decay: float = 0.0  # decoupled weight decay of the actor
-    dropout: float = 0.5  # share of the actor's hidden units dropped while it learns
-    input_scale: float | None = (
-        None  # what item vectors are multiplied by for the networks; None makes their numbers unit
-    )
-    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
-    mapper: Literal["inner", "cosine"] = "inner"  # how an action scores items
-    temperature: float = 6.0  # sharpness of the softmax over scores
-    critic_action: Literal["expected_item", "vector"] = "expected_item"  # what the critic sees of an action
     q_weight: float = 1.0  # weight of the value term in the actor's loss
     normalise_q: bool = True  # whether the value term is divided by the mean |Q|
     bc_weight: float = 1.0  # weight of imitating the logged item
-    bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's mean of it
-    n_negatives: int = 0  # items drawn per batch for imitation's softmax; 0 takes all, for catalogs that allow it
-    reward_range: tuple[float, float] | None = None  # known bounds of a reward: value targets are kept within their sum
+    bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
     noise: float = 0.1  # standard deviation of exploration
 
 
@@ -77,65 +57,21 @@ class Optimizers(NamedTuple):
     critic: torch.optim.Optimizer
 
 
-class DDPG(EmbeddingAgent):
-    """Deep deterministic policy gradient over item vectors; see the head of this file.
+def make_networks(state_dim: int, action_dim: int, config: Config) -> Networks:
+    """Returns fresh networks."""
+    actor = Actor(state_dim, action_dim, config.hidden, config.actor_init, config.dropout)
+    critic = Critic(state_dim, action_dim, config.hidden, config.critic_init)
+    return Networks(actor, critic, copy.deepcopy(actor), copy.deepcopy(critic))
 
-    Args:
-        catalog: The items and their vectors.
-        frame_size: F, the events of a history that are looked at.
-        seed: Seed of the networks and of the agent's randomness.
-        device: `"auto"`, `"cpu"`, `"cuda"` ...
-        **config: Fields of `Config`.
 
-    Attributes:
-        nets: Actor, critic and their slow copies.
-        optimizers: Adam for each of the two that learn.
-
-    Raises:
-        DataError: if an option is unknown or out of range.
-        TypeError: if a name is no field of `Config`.
-    """
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        *,
-        frame_size: int = 10,
-        seed: int = 0,
-        device: str | torch.device = "auto",
-        **config: Any,
-    ) -> None:
-        self.config = Config(**config)
-        super().__init__(catalog, frame_size, seed, device, self.config.mapper, self.config.input_scale)
-        if self.config.critic_action == "vector":
-            self.shown = self.vectors
-        self.noise = self.config.noise
-        with seeded(seed):  # on the CPU, so that weights do not depend on the device
-            c, dims = self.config, (self.state_dim, catalog.dim)
-            actor = Actor(*dims, c.hidden, c.actor_init, c.dropout).to(self.device)
-            critic = Critic(*dims, c.hidden, c.critic_init).to(self.device)
-        self.nets = Networks(actor, critic, copy.deepcopy(actor).eval(), copy.deepcopy(critic).eval())
-        actor.eval().dropout.generator = self.generator
-        self.optimizers = Optimizers(
-            actor=torch.optim.AdamW(actor.parameters(), lr=c.actor_lr, weight_decay=c.weight_decay, fused=True),
-            critic=torch.optim.Adam(critic.parameters(), lr=c.critic_lr, fused=True),
-        )
-
-    def policy(self, *state: torch.Tensor) -> torch.Tensor:
-        """Returns vector actions (B, d) in -1..1."""
-        return self.nets.actor(*state)
-
-    def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Learns from one batch; returns the losses as tensors on the device."""
-        return ddpg_update(
-            self.look_up(batch),
-            self.nets,
-            self.optimizers,
-            self.vectors[:-1],
-            self.config,
-            shown=self.shown[:-1],
-            generator=self.generator,
-        )
+def make_optimizers(nets: Networks, config: Config) -> Optimizers:
+    """Returns Adam for the actor and for the critic."""
+    return Optimizers(
+        actor=torch.optim.AdamW(
+            nets.actor.parameters(), lr=config.actor_lr, weight_decay=config.weight_decay, fused=True
+        ),
+        critic=torch.optim.Adam(nets.critic.parameters(), lr=config.critic_lr, fused=True),
+    )
 
 
 def ddpg_update(
@@ -149,27 +85,13 @@ def ddpg_update(
     generator: torch.Generator | None = None,
     learn: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Makes one step of DDPG, or only measures its losses; returns them as 0-d tensors, with no host sync.
-
-    Args:
-        batch: Decisions with their vectors.
-        nets: Networks to change.
-        optimizers: One for the actor, one for the critic.
-        items: Item vectors that actions are compared with (n_items, d).
-        config: Hyperparameters.
-        shown: Item vectors as the critic knows them (n_items, d); by default `items`.
-        generator: Random stream that negatives are drawn from; used only if `config.n_negatives` is set.
-        learn: Whether to change anything.
-    """
+    """Makes one step of DDPG, or only measures its losses; see `agents.embedding_agent.Update`."""
     shown = items if shown is None else shown
     with torch.no_grad():
         next_action = seen_by_critic(nets.actor_target(*batch.next_state), items, shown, config)  # (B, d)
         next_value = nets.critic_target(*batch.next_state, next_action)  # (B,)
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
-        target = batch.reward + config.gamma * goes_on * next_value  # (B,)
-        if config.reward_range is not None:
-            low, high = (bound / (1.0 - config.gamma) for bound in config.reward_range)
-            target = target.clamp(min(low, config.reward_range[0]), max(high, config.reward_range[1]))
+        target = within_range(batch.reward + config.gamma * goes_on * next_value, config)  # (B,)
     value = nets.critic(*batch.state, batch.vector)  # (B,)
     critic_loss = functional.mse_loss(value, target)
     if learn:
@@ -178,45 +100,32 @@ def ddpg_update(
     nets.actor.train(learn)
     action = nets.actor(*batch.state)  # (B, d)
     nets.actor.eval()
-    actor_value = nets.critic(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
-    scale = actor_value.detach().abs().mean().clamp(min=1e-6) if config.normalise_q else 1.0
+    with frozen(nets.critic):
+        actor_value = nets.critic(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
+    scale = scale_of(actor_value) if config.normalise_q else 1.0
     actor_loss = -config.q_weight * actor_value.mean() / scale
     losses = {"critic_loss": critic_loss, "value": value.mean(), "actor_value": actor_value.mean()}
     if config.bc_weight > 0:
-        weight = torch.softmax(config.bc_reward * batch.reward, dim=0)  # (B,): exp(...) over its sum
-        bc_loss = (weight * imitation_loss(action, batch.action, items, config, generator)).sum()
-        actor_loss = actor_loss + config.bc_weight * bc_loss
-        losses["bc_loss"] = bc_loss
+        losses["bc_loss"] = imitation_of_good(action, batch, items, config, config.bc_reward, generator)
+        actor_loss = actor_loss + config.bc_weight * losses["bc_loss"]
     if learn:
         descend(actor_loss, nets.actor, optimizers.actor, config.max_norm)
         polyak_update(nets.actor.parameters(), nets.actor_target.parameters(), config.tau)
         polyak_update(nets.critic.parameters(), nets.critic_target.parameters(), config.tau)
-    return {name: loss.detach() for name, loss in (losses | {"actor_loss": actor_loss}).items()}
+    return detached(losses | {"actor_loss": actor_loss})
 
 
-def seen_by_critic(action: torch.Tensor, items: torch.Tensor, shown: torch.Tensor, config: Config) -> torch.Tensor:
-    """Returns what the critic is shown of vector actions (B, d): themselves, or the mean item they stand for."""
-    if config.critic_action == "vector":
-        return action
-    return torch.softmax(config.temperature * (action @ items.T), dim=1) @ shown  # (B, d)
+class DDPG(EmbeddingAgent):
+    """Deep deterministic policy gradient over item vectors; see `EmbeddingAgent` for what it is made from."""
 
+    make_config = Config
+    make_networks = staticmethod(make_networks)
+    make_optimizers = staticmethod(make_optimizers)
+    update_function = staticmethod(ddpg_update)
 
-def imitation_loss(
-    action: torch.Tensor, logged: torch.Tensor, items: torch.Tensor, config: Config, generator: torch.Generator | None
-) -> torch.Tensor:
-    """Returns minus the log probability (B,) of the logged items (B,) under softmax(temperature * scores).
-
-    With `config.n_negatives` the softmax is over the logged item and that many items drawn uniformly, the same for the
-    whole batch; an item drawn that is the logged one does not count.
-    """
-    if config.n_negatives == 0:
-        scores = config.temperature * (action @ items.T)  # (B, n_items)
-        return functional.cross_entropy(scores, logged, reduction="none")
-    drawn = torch.randint(len(items), (config.n_negatives,), generator=generator, device=items.device)  # (n,)
-    own = (action * items[logged]).sum(dim=1, keepdim=True)  # (B, 1)
-    others = (action @ items[drawn].T).masked_fill(drawn == logged[:, None], -torch.inf)  # (B, n)
-    scores = config.temperature * torch.cat([own, others], dim=1)
-    return functional.cross_entropy(scores, torch.zeros_like(logged), reduction="none")
+    def policy(self, *state: torch.Tensor) -> torch.Tensor:
+        """Returns vector actions (B, d) in -1..1."""
+        return self.nets.actor(*state)
 
 
 def main(run: Run, config: Config) -> None:

@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class PartsLinear(nn.Linear):
     """A linear layer whose input may come in parts; equals `nn.Linear` on their concatenation, which is never made.
+
+    The last part may have an axis more than the others, (B, n, k): n inputs that share those before it, such as n
+    actions of one state. What the others contribute is then worked out once, not n times.
 
     Example:
         >>> layer = PartsLinear(3, 4)
         >>> left, right = torch.ones(2, 1), torch.ones(2, 2)
         >>> torch.allclose(layer(left, right), layer(torch.ones(2, 3)))
         True
+        >>> layer(left, torch.ones(2, 5, 2)).shape
+        torch.Size([2, 5, 4])
     """
 
     def forward(self, *parts: torch.Tensor) -> torch.Tensor:
-        """Returns the outputs (B, out_features) for parts (B, n_i) whose widths add up to `in_features`."""
-        weights = self.weight.split([part.shape[1] for part in parts], dim=1)  # each (out_features, n_i)
-        total = functional.linear(parts[0], weights[0], self.bias)
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            total = torch.addmm(total, part, weight.t())
-        return total  # (B, out_features)
+        """Returns the outputs (B, out_features), or (B, n, out_features), for parts whose widths add up."""
+        inputs, kind = (self.weight, self.bias, *parts), self.weight.device.type
+        if torch.is_autocast_enabled(kind):  # it does not reach into functions of one's own
+            lower = torch.get_autocast_dtype(kind)
+            return _PartsProduct.apply(*(tensor.to(lower) for tensor in inputs))
+        return _PartsProduct.apply(*inputs)
+
+
+class _PartsProduct(torch.autograd.Function):
+    """What `PartsLinear` computes; the gradient of the weights is written into one matrix, not made in parts."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, bias: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weight, *parts)
+        weights = weight.split([part.shape[-1] for part in parts], dim=1)  # each (out, n_i)
+        total = functional.linear(parts[0], weights[0], bias)
+        for part, own in zip(parts[1:], weights[1:], strict=True):
+            if part.ndim == total.ndim:
+                total.addmm_(part, own.t())
+            else:
+                total = functional.linear(part, own).add_(total[:, None])  # (B, n, out)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        weight, *parts = ctx.saved_tensors
+        widths = [part.shape[-1] for part in parts]
+        summed = grad.sum(1) if grad.ndim > parts[0].ndim else grad  # (B, out) of the parts that n inputs share
+        grads = [grad if part.ndim == grad.ndim else summed for part in parts]
+        by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_weight = torch.empty_like(weight)  # (out, in)
+            for part, own, place in zip(parts, grads, by_weight.split(widths, dim=1), strict=True):
+                torch.mm(own.flatten(0, -2).t(), part.flatten(0, -2), out=place)
+        by_bias = summed.sum(0) if ctx.needs_input_grad[1] else None
+        wanted = zip(grads, weight.split(widths, dim=1), ctx.needs_input_grad[2:], strict=True)
+        return by_weight, by_bias, *(own @ columns if needed else None for own, columns, needed in wanted)
 
 
 class Dropout(nn.Module):
@@ -84,9 +125,9 @@ class Actor(nn.Module):
 
     def forward(self, *state: torch.Tensor) -> torch.Tensor:
         """Returns actions (B, action_dim) for states (B, state_dim), given whole or in parts."""
-        hidden = self.dropout(functional.relu(self.first(*state)))  # (B, hidden)
-        hidden = self.dropout(functional.relu(self.second(hidden)))  # (B, hidden)
-        action = self.last(hidden)  # (B, action_dim)
+        hidden = self.dropout(functional.relu(self.first(*state), inplace=True))  # (B, hidden)
+        hidden = self.dropout(functional.relu(self.second(hidden), inplace=True))  # (B, hidden)
+        action = self.last(hidden).float()  # (B, action_dim)
         return torch.tanh(action) if self.bounded else action
 
 
@@ -117,10 +158,30 @@ class Critic(nn.Module):
         init_uniform(self.last, last_init)
 
     def forward(self, *state_and_action: torch.Tensor) -> torch.Tensor:
-        """Returns values (B,) for a state, whole or in parts, followed by the action (B, action_dim)."""
-        hidden = self.dropout(functional.relu(self.first(*state_and_action)))  # (B, hidden)
-        hidden = self.dropout(functional.relu(self.second(hidden)))  # (B, hidden)
-        return self.last(hidden).squeeze(1)  # (B,)
+        """Returns values (B,) for a state, whole or in parts, followed by the action (B, action_dim).
+
+        Of n actions of each state, (B, n, action_dim), it returns the values (B, n).
+        """
+        hidden = self.dropout(functional.relu(self.first(*state_and_action), inplace=True))  # (B, hidden)
+        hidden = self.dropout(functional.relu(self.second(hidden), inplace=True))  # (B, hidden)
+        return self.last(hidden).squeeze(-1).float()  # (B,)
+
+
+class Scalar(nn.Module):
+    """One number that is learned, called as `scalar()`."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self) -> torch.Tensor:
+        """Returns the number, a 0-d tensor."""
+        return self.value
+
+
+def parameters_of(networks: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """Returns the parameters of all the networks, one after the other."""
+    return [parameter for network in networks for parameter in network.parameters()]
 
 
 def init_uniform(layer: nn.Linear, bound: float | None) -> None:
@@ -137,22 +198,59 @@ def polyak_update(source: Iterable[torch.Tensor], target: Iterable[torch.Tensor]
 
 
 def descend(
-    loss: torch.Tensor, network: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None = None
+    loss: torch.Tensor,
+    network: nn.Module | Sequence[nn.Module],
+    optimizer: torch.optim.Optimizer,
+    max_norm: float | None = None,
 ) -> None:
     """Makes one optimizer step on the loss; only the network's own parameters get gradients.
 
     Args:
         loss: What to lower, a 0-d tensor.
-        network: The module whose parameters the optimizer holds.
+        network: The module, or modules, whose parameters the optimizer holds.
         optimizer: Makes the step.
         max_norm: Gradients whose common L2 norm is larger are shortened to it; None leaves them.
     """
-    parameters = list(network.parameters())
+    networks = [network] if isinstance(network, nn.Module) else network
+    parameters = parameters_of(networks)
     optimizer.zero_grad()
     loss.backward(inputs=parameters)
     if max_norm is not None:
         nn.utils.clip_grad_norm_(parameters, max_norm)
     optimizer.step()
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Runs its body with the networks' weights taken for constants: gradients pass through, none are made for them."""
+    parameters = [parameter for parameter in parameters_of(networks) if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Runs its body with matrix products in `"fp32"`, `"tf32"` (CUDA only; fp32 elsewhere) or `"bf16"`.
+
+    Weights, losses and optimizers stay in fp32. Casts are not cached: networks change while the body runs.
+    """
+    if precision == "bf16":
+        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
+            yield
+    elif precision == "tf32" and device.type == "cuda":
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+    else:
+        yield
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from recgym.env import RecVectorEnv
 from recgym.errors import DataError, StoreError
 from recgym.evaluate import Ranking, evaluate_ranking
 from recgym.frames import Batch, History
+from recgym.log import InteractionLog
 
 
 def fit(
@@ -172,7 +173,7 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     train, test = datasets.load(run.dataset).split_users(test_size=run.test_size, seed=run.split_seed)
     catalog = embeddings.svd(train, dim=run.dim)
     agent = maker(catalog, frame_size=run.frame_size, seed=run.seed, device=run.device, **asdict(config))
-    batches = FrameBatches(train, run.frame_size, run.batch_size, run.seed, later=run.later, device=agent.device)
+    batches = batches_for(agent, train, run.frame_size, run.batch_size, run.seed, run.later)
     step = first_step(folder, agent, batches, run.resume)
     saving = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
     rows: list[Report] = [CsvRows(folder / "losses.csv")] + ([TensorBoard(folder)] if run.tensorboard else [])
@@ -188,7 +189,17 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     return ranking
 
 
-def first_step(folder: Path, agent: Agent, batches: FrameBatches, resume: bool) -> int:
+def batches_for(agent: Any, log: InteractionLog, frame_size: int, batch_size: int, seed: int, later: float) -> Any:
+    """Returns what an agent learns from: its own `batches(log, batch_size, seed, later)` if it has such, or frames.
+
+    An agent has them whose batches are no frames, or need returns.
+    """
+    if hasattr(agent, "batches"):
+        return agent.batches(log, batch_size, seed, later)
+    return FrameBatches(log, frame_size, batch_size, seed, later=later, device=agent.device)
+
+
+def first_step(folder: Path, agent: Agent, batches: Any, resume: bool) -> int:
     """Returns the step to begin after: 0, or the newest checkpoint's, once agent and batches are as they were then."""
     if not checkpoint.saved(folder):
         return 0

@@ -91,10 +91,10 @@ def build(entry: Entry, data: Data, seed: int, device: str = "auto") -> Built:
 
 def train(agent: Any, entry: Entry, data: Data, seed: int) -> list[dict[str, float]]:
     """Trains an agent and returns its learning curve on the validation users."""
-    from agents import fit
+    from agents.train import batches_for, fit
 
     suite = data.suite
-    batches = recgym.FrameBatches(data.train, suite.frame_size, entry.batch_size, seed, later=entry.later)
+    batches = batches_for(agent, data.train, suite.frame_size, entry.batch_size, seed, entry.later)
     every = max(1, entry.n_steps // suite.curve_points)
     curve: list[dict[str, float]] = []
     start = time.perf_counter()

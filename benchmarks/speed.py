@@ -18,7 +18,11 @@ from typing import Any
 from benchmarks import run
 from benchmarks.results import FOLDER, Results
 
-SUBJECTS = {"data": ("benchmarks.speed_data",)}  # subject -> modules that make its rows
+SUBJECTS = {  # subject -> modules that make its rows
+    "agents": ("benchmarks.speed_agents", "benchmarks.speed_softmax"),
+    "data": ("benchmarks.speed_data", "benchmarks.speed_batches"),
+    "envs": ("benchmarks.speed_envs",),
+}
 SIZES = (1_000_000, 5_000_000, 20_000_263)
 HUGE = 200_000_000
 

@@ -3,7 +3,19 @@ import pytest
 import torch
 from torch import nn
 
-from agents.networks import Actor, Critic, PartsLinear, descend, init_uniform, polyak_update, seeded
+from agents.networks import (
+    Actor,
+    Critic,
+    PartsLinear,
+    Scalar,
+    arithmetic,
+    descend,
+    frozen,
+    init_uniform,
+    parameters_of,
+    polyak_update,
+    seeded,
+)
 
 
 def test_a_layer_of_parts_equals_one_on_the_whole():
@@ -20,6 +32,42 @@ def test_gradients_of_a_layer_of_parts_equal_those_of_the_whole():
     layer.zero_grad()
     layer(*whole.split((3, 4), dim=1)).square().sum().backward()
     assert torch.allclose(layer.weight.grad, expected, atol=1e-5)
+
+
+def test_n_parts_that_share_the_others_equal_n_layers_on_the_whole():
+    """Outputs and the gradients of weights, bias and every part."""
+    layer = PartsLinear(7, 4).double()
+    shared, own = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 6, 4, dtype=torch.float64)
+    slope = torch.randn(5, 6, 4, dtype=torch.float64)
+    grads = []
+    for parts in (
+        lambda a, b: layer(a, b),
+        lambda a, b: layer(a[:, :2], a[:, 2:], b),
+        lambda a, b: nn.functional.linear(torch.cat([a[:, None].expand(-1, 6, -1), b], 2), layer.weight, layer.bias),
+    ):
+        inputs = [shared.clone().requires_grad_(), own.clone().requires_grad_()]
+        output = parts(*inputs)
+        grads.append([output, *torch.autograd.grad((output * slope).sum(), [*layer.parameters(), *inputs])])
+    for other in grads[1:]:
+        assert all(torch.allclose(mine, their, atol=1e-12) for mine, their in zip(grads[0], other, strict=True))
+
+
+def test_gradients_of_parts_agree_with_numeric_ones():
+    layer = PartsLinear(5, 3).double()
+    parts = [torch.randn(4, n, dtype=torch.float64, requires_grad=True) for n in (2, 3)]
+    given = (*parts, *layer.parameters())
+    assert torch.autograd.gradcheck(lambda a, b, *_: layer(a, b), given)
+
+
+def test_views_of_wider_rows_are_parts_too():
+    layer, rows = PartsLinear(8, 4), torch.randn(5, 12)
+    layer(rows[:, 2:8], rows[:, 9:11]).square().sum().backward()
+    mine = layer.weight.grad.clone()
+    layer.zero_grad()
+    nn.functional.linear(
+        torch.cat([rows[:, 2:8], rows[:, 9:11]], 1), layer.weight, layer.bias
+    ).square().sum().backward()
+    assert torch.allclose(mine, layer.weight.grad, atol=1e-5)
 
 
 def test_parts_that_do_not_add_up_are_an_error():
@@ -109,3 +157,52 @@ def test_init_none_changes_nothing():
     before = layer.weight.detach().clone()
     init_uniform(layer, None)
     assert torch.equal(layer.weight, before)
+
+
+def test_frozen_networks_pass_gradients_on_and_get_none():
+    mine, other = nn.Linear(2, 2), nn.Linear(2, 1)
+    other.bias.requires_grad_(False)
+    with frozen(other):
+        loss = other(mine(torch.ones(1, 2))).sum()
+    loss.backward()
+    assert mine.weight.grad is not None
+    assert other.weight.grad is None
+    assert [parameter.requires_grad for parameter in other.parameters()] == [True, False]  # as they were
+
+
+def test_descend_takes_several_networks():
+    first, second = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    before = [parameter.detach().clone() for parameter in parameters_of((first, second))]
+    loss = (first(torch.ones(1, 2)) + 2 * second(torch.ones(1, 2))).sum()
+    descend(loss, (first, second), torch.optim.SGD(parameters_of((first, second)), 1.0), max_norm=10.0)
+    moved = [(old - new).tolist() for old, new in zip(before, parameters_of((first, second)), strict=True)]
+    assert moved == [[[pytest.approx(1.0)] * 2], [[pytest.approx(2.0)] * 2]]
+
+
+def test_bf16_products_see_weights_as_they_are_now():
+    """Cached casts would show a step's weights to the next product, and cut the graph after one without gradients."""
+    layer, ones = PartsLinear(3, 2), torch.ones(1, 3)
+    plain = nn.Linear(3, 2)
+    with arithmetic("bf16", torch.device("cpu")):
+        for module in (layer, plain):
+            with torch.no_grad():
+                assert module(ones).dtype == torch.bfloat16
+            first = module(ones)
+            descend(first.float().sum(), module, torch.optim.SGD(module.parameters(), 1.0))
+            assert (module(ones).float() < first.float() - 3.0).all()
+    assert layer(ones).dtype == torch.float32
+
+
+def test_a_precision_ends_with_its_body():
+    before = torch.get_float32_matmul_precision()
+    for precision in ("fp32", "tf32", "bf16"):
+        with arithmetic(precision, torch.device("cpu")):
+            pass
+        assert not torch.is_autocast_enabled("cpu")
+        assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_scalar_is_learned():
+    scalar = Scalar(2.0)
+    descend(scalar().square(), scalar, torch.optim.SGD(scalar.parameters(), 0.25))
+    assert scalar().item() == pytest.approx(1.0)

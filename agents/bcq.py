@@ -1,0 +1,228 @@
+"""BCQ over item vectors, learned from logs.
+
+Paper: Fujimoto, Meger and Precup (2019), Off-policy deep reinforcement learning without exploration, ICML, algorithm 1:
+a variational autoencoder makes actions like the logged ones, a perturbation moves them a little, and of n such actions
+the one is taken that the critics value most; a target weighs the smaller of two critics against the larger.
+Where we differ:
+- The logged item's vector is the logged action; an action's vector ranks all items by inner product or cosine.
+- The autoencoder learns to rebuild the *item*: cross-entropy under softmax(temperature * scores), weighted by how good
+  the reward was, against the whole divergence of its latent points: with a mean over them it would learn to look the
+  item up there, and forget the state. On a small log little of the item is left in them then, and the n actions are
+  much alike; a lower `kl_weight` sets them apart. The decoder's hidden units drop out while it learns.
+  `reconstruction="vector", dropout=0` is the paper's squared distance with a mean divergence.
+- The critics judge the *expected item* of a vector: the mean item vector under the same softmax. They have learned from
+  item vectors only, and this keeps it among them. `critic_action="vector"` shows them the vector itself.
+- Recommending tries the same n latent points for everyone, drawn when the agent is made: the same history gets the same
+  ranking, always. Exploring draws new ones.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from agents.actors import Generator, Perturbator
+from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
+from agents.losses import detached, imitation_of_good, seen_by_critic, within_range
+from agents.networks import Critic, descend, frozen, parameters_of, polyak_update
+from agents.train import Run, train_agent
+from recgym.catalog import Catalog
+from recgym.frames import History
+
+
+@dataclass(frozen=True)
+class Config(ItemConfig):
+    """Hyperparameters of BCQ, with those of `ItemConfig`; the perturbation is its actor."""
+
+    n_samples: int = 10  # actions tried for a state
+    phi: float = 0.05  # how far a number of an action may be moved
+    smaller: float = 0.75  # weight of the smaller of both critics' values in a target; the larger has the rest
+    generator_lr: float = 1e-3  # Adam's step size for the autoencoder
+    generator_hidden: int = 750  # width of its hidden layers
+    latent_dim: int | None = None  # width of a latent point; None is twice the width of actions
+    latent_clip: float = 0.5  # the numbers of latent points that actions are made from stay within plus or minus this
+    kl_weight: float = 0.5  # weight of latent points' divergence from a standard normal; summed for "items", else mean
+    reconstruction: Literal["items", "vector"] = "items"  # by cross-entropy over items, or by squared distance
+    bc_reward: float = 2.0  # rebuilding a decision counts exp(bc_reward * reward), over the batch's sum of it; "items"
+
+
+class Networks(NamedTuple):
+    """The networks of BCQ, and the slow copies of all but the generator."""
+
+    generator: Generator
+    perturbator: nn.Module
+    critic1: nn.Module
+    critic2: nn.Module
+    perturbator_target: nn.Module
+    critic1_target: nn.Module
+    critic2_target: nn.Module
+
+
+class Optimizers(NamedTuple):
+    """One optimizer for the generator, one for the perturbator, one for both critics."""
+
+    generator: torch.optim.Optimizer
+    perturbator: torch.optim.Optimizer
+    critics: torch.optim.Optimizer
+
+
+def make_networks(state_dim: int, action_dim: int, config: Config) -> Networks:
+    """Returns fresh networks."""
+    latent = 2 * action_dim if config.latent_dim is None else config.latent_dim
+    generator = Generator(state_dim, action_dim, latent, config.generator_hidden, config.dropout)
+    perturbator = Perturbator(state_dim, action_dim, config.phi, config.hidden, config.actor_init)
+    critic1, critic2 = (Critic(state_dim, action_dim, config.hidden, config.critic_init) for _ in range(2))
+    learning = perturbator, critic1, critic2
+    return Networks(generator, *learning, *map(copy.deepcopy, learning))
+
+
+def make_optimizers(nets: Networks, config: Config) -> Optimizers:
+    """Returns Adam for the generator, for the perturbator, and for both critics together."""
+    generator, perturbator = nets.generator.parameters(), nets.perturbator.parameters()
+    return Optimizers(
+        generator=torch.optim.AdamW(generator, lr=config.generator_lr, weight_decay=config.weight_decay, fused=True),
+        perturbator=torch.optim.Adam(perturbator, lr=config.actor_lr, fused=True),
+        critics=torch.optim.Adam(parameters_of(nets[2:4]), lr=config.critic_lr, fused=True),
+    )
+
+
+def bcq_update(
+    batch: Decisions,
+    nets: Networks,
+    optimizers: Optimizers,
+    items: torch.Tensor,
+    config: Config,
+    *,
+    shown: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+    learn: bool = True,
+) -> dict[str, torch.Tensor]:
+    """Makes one step of BCQ, or only measures its losses; see `agents.embedding_agent.Update`."""
+    shown = items if shown is None else shown
+    generator_loss, rebuilding = generator_losses(batch, nets.generator, items, config, generator, learn)
+    if learn:
+        descend(generator_loss, nets.generator, optimizers.generator, config.max_norm)
+
+    target = best_target(batch, nets, items, shown, config, generator)  # (B,)
+    value1, value2 = nets.critic1(*batch.state, batch.vector), nets.critic2(*batch.state, batch.vector)  # (B,)
+    critic_loss = functional.mse_loss(value1, target) + functional.mse_loss(value2, target)
+    if learn:
+        descend(critic_loss, nets[2:4], optimizers.critics, config.max_norm)
+
+    with torch.no_grad():
+        points = drawn_points((len(batch.action), nets.generator.latent_dim), config, generator, items.device)
+        generated = nets.generator.decode(*batch.state, points)  # (B, d)
+    with frozen(nets.critic1):
+        action = nets.perturbator(*batch.state, generated)  # (B, d)
+        actor_value = nets.critic1(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
+    actor_loss = -actor_value.mean()
+    if learn:
+        descend(actor_loss, nets.perturbator, optimizers.perturbator, config.max_norm)
+        polyak_update(parameters_of(nets[1:4]), parameters_of(nets[4:]), config.tau)
+    losses = {"critic_loss": critic_loss, "value": value1.mean(), "actor_value": actor_value.mean()}
+    return detached(losses | {"generator_loss": generator_loss, "reconstruction": rebuilding})
+
+
+def generator_losses(
+    batch: Decisions,
+    network: Generator,
+    items: torch.Tensor,
+    config: Config,
+    generator: torch.Generator | None,
+    learn: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the autoencoder's loss, and its part for rebuilding the logged action."""
+    network.train(learn)
+    noise = torch.randn(len(batch.action), network.latent_dim, generator=generator, device=items.device)
+    rebuilt, mean, log_std = network(*batch.state, batch.vector, noise)
+    network.eval()
+    divergence = -0.5 * (1.0 + 2.0 * log_std - mean.square() - (2.0 * log_std).exp())  # (B, latent_dim)
+    if config.reconstruction == "items":  # both in nats of a decision
+        rebuilding = imitation_of_good(rebuilt, batch, items, config, config.bc_reward, generator)
+        return rebuilding + config.kl_weight * divergence.sum(dim=1).mean(), rebuilding
+    rebuilding = functional.mse_loss(rebuilt, items[batch.action])
+    return rebuilding + config.kl_weight * divergence.mean(), rebuilding
+
+
+@torch.no_grad()
+def best_target(
+    batch: Decisions,
+    nets: Networks,
+    items: torch.Tensor,
+    shown: torch.Tensor,
+    config: Config,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    """Returns what the critics learn (B,): reward and discounted value of the best of n actions of the next state."""
+    shape = (len(batch.action), config.n_samples, nets.generator.latent_dim)
+    generated = nets.generator.decode(*batch.next_state, drawn_points(shape, config, generator, items.device))
+    next_action = nets.perturbator_target(*batch.next_state, generated)  # (B, n, d)
+    next_seen = seen_by_critic(next_action, items, shown, config)
+    next_value1 = nets.critic1_target(*batch.next_state, next_seen)  # (B, n)
+    next_value2 = nets.critic2_target(*batch.next_state, next_seen)  # (B, n)
+    low, high = torch.minimum(next_value1, next_value2), torch.maximum(next_value1, next_value2)
+    next_value = (config.smaller * low + (1.0 - config.smaller) * high).amax(dim=1)  # (B,)
+    goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
+    return within_range(batch.reward + config.gamma * goes_on * next_value, config)
+
+
+def drawn_points(
+    shape: tuple[int, ...], config: Config, generator: torch.Generator | None, device: torch.device
+) -> torch.Tensor:
+    """Returns standard normal latent points, clipped."""
+    return torch.randn(shape, generator=generator, device=device).clamp(-config.latent_clip, config.latent_clip)
+
+
+class BCQ(EmbeddingAgent):
+    """Batch-constrained Q-learning over item vectors; see `EmbeddingAgent` for what it is made from.
+
+    Attributes:
+        points: Latent points that recommending tries (n_samples, latent_dim).
+    """
+
+    make_config = Config
+    make_networks = staticmethod(make_networks)
+    make_optimizers = staticmethod(make_optimizers)
+    update_function = staticmethod(bcq_update)
+
+    def __init__(self, catalog: Catalog, **options: Any) -> None:
+        super().__init__(catalog, **options)
+        shape, clip = (self.config.n_samples, self.nets.generator.latent_dim), self.config.latent_clip
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(self.seed))
+        self.points = drawn.clamp(-clip, clip).to(self.device)
+
+    def policy(self, *state: torch.Tensor) -> torch.Tensor:
+        """Returns vector actions (B, d) in -1..1: the best made from the agent's latent points."""
+        return self.best(state, self.points.expand(len(state[0]), *self.points.shape))
+
+    @torch.no_grad()
+    def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
+        """Returns vector actions (B, d) float32 in -1..1; `explore` draws new latent points."""
+        if not explore:
+            return super().act(history)
+        state = self.state_of(history)
+        shape = (len(state[0]), *self.points.shape)
+        return self.best(state, drawn_points(shape, self.config, self.generator, self.device))
+
+    def best(self, state: tuple[torch.Tensor, ...], points: torch.Tensor) -> torch.Tensor:
+        """Returns, of the actions made from n latent points (B, n, latent_dim), those the first critic values most."""
+        actions = self.nets.perturbator(*state, self.nets.generator.decode(*state, points))  # (B, n, d)
+        seen = seen_by_critic(actions, self.vectors[:-1], self.shown[:-1], self.config)
+        choice = self.nets.critic1(*state, seen).argmax(dim=1)  # (B,)
+        return actions[torch.arange(len(actions), device=self.device), choice]
+
+
+def main(run: Run, config: Config) -> None:
+    """Trains BCQ on a log and prints how it ranks for held-out users."""
+    train_agent(BCQ, run, config)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))

@@ -1,0 +1,167 @@
+"""Dueling double DQN over items, learned from logs with a conservative term.
+
+Papers: Mnih et al. (2015), Human-level control through deep reinforcement learning, Nature 518; van Hasselt et al.
+(2016), Deep reinforcement learning with double Q-learning, AAAI, equation 4; Wang et al. (2016), Dueling network
+architectures, ICML, equation 9; Kumar et al. (2020), Conservative Q-learning, NeurIPS, equation 4.
+For the logged item a of a state s we lower
+    mean( (Q(s, a) - r - gamma * Q'(s', a'))**2 )  +  conservative * mean( log sum_b exp Q(s, b) - Q(s, a) )
+where a' is the item of largest Q in s' that its frame does not hold, and Q' the slow copy, which values it.
+Where we differ:
+- The conservative term is what makes it work on logs: nothing else says anything of items the log does not show in a
+  state, and the maximum seeks out those that are overrated. Being a softmax over Q, it is also the cross-entropy of the
+  logged item. `conservative=0` is the plain dueling double DQN.
+- Items of the frame are never the next action, as they are never shown again; `mask_seen=False` allows them.
+- Targets move by a share at every update, as in DDPG, not all the way now and then.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from agents.encoders import make_encoder
+from agents.heads import make_head
+from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions, seen
+from agents.networks import Dropout, descend, polyak_update
+from agents.train import Run, train_agent
+from recgym.errors import DataError
+from recgym.frames import Batch
+
+
+@dataclass(frozen=True)
+class Config(FrameConfig):
+    """Hyperparameters of DQN, with those of `FrameConfig`."""
+
+    gamma: float = 0.5  # discount per step
+    tau: float = 0.005  # share that the target moves towards the network at every update
+    lr: float = 1e-3  # Adam's step size
+    conservative: float = 3.0  # weight of the conservative term
+    head: str = "vectors"  # what makes advantages, "linear" or "vectors", see agents.heads
+    temperature: float = 0.1  # exploring draws an item from softmax(Q / temperature)
+
+
+class DuelingCritic(nn.Module):
+    """Values of all items: the state's value plus each item's advantage over the mean one.
+
+    Args:
+        encoder: Makes states of frames; any of `agents.encoders`.
+        head: Makes one number per item of `hidden` numbers.
+        hidden: Width of the hidden layers: two that advantages and value share.
+        dropout: Share of hidden units dropped while training.
+    """
+
+    def __init__(self, encoder: Any, head: nn.Module, hidden: int = 256, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.first, self.second = nn.Linear(encoder.out_dim, hidden), nn.Linear(hidden, hidden)
+        self.value, self.advantage = nn.Linear(hidden, 1), head
+        self.dropout = Dropout(dropout)
+
+    def forward(self, *frames: Any) -> torch.Tensor:
+        """Returns values (B, n_items) for frames: vectors, rewards, lengths, users."""
+        hidden = self.dropout(functional.relu(self.first(self.encoder(*frames))))  # (B, hidden)
+        hidden = self.dropout(functional.relu(self.second(hidden)))  # (B, hidden)
+        advantage = self.advantage(hidden)  # (B, n_items)
+        values: torch.Tensor = advantage + (self.value(hidden) - advantage.mean(dim=1, keepdim=True))
+        return values
+
+
+class Networks(NamedTuple):
+    """The network of DQN and its slow copy: frames to values (B, n_items)."""
+
+    critic: nn.Module
+    critic_target: nn.Module
+
+
+class Optimizers(NamedTuple):
+    """The optimizer of the network."""
+
+    critic: torch.optim.Optimizer
+
+
+def make_networks(table: torch.Tensor, frame_size: int, config: Config) -> Networks:
+    """Returns fresh networks for items with the given vectors (n_items + 1, d), padding last.
+
+    Raises:
+        DataError: if an option is unknown.
+    """
+    if config.head == "adaptive":
+        raise DataError(f"head must be one of linear, vectors, got {config.head!r}; values are no softmax")
+    options = {"width": config.width, "n_users": config.n_users}
+    encoder = make_encoder(config.encoder, table.shape[1], frame_size, **options)
+    head = make_head(config.head, config.hidden, table[:-1])
+    critic = DuelingCritic(encoder, head, config.hidden, config.dropout)
+    return Networks(critic, copy.deepcopy(critic))
+
+
+def make_optimizers(nets: Networks, config: Config) -> Optimizers:
+    """Returns Adam for the network."""
+    parameters = nets.critic.parameters()
+    return Optimizers(torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True))
+
+
+class DQN(ItemAgent):
+    """Dueling double DQN over items; see the head of this file, and `ItemAgent` for its arguments."""
+
+    make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
+
+    def values(self, frames: Frames) -> torch.Tensor:
+        """Returns values (B, n_items): Q."""
+        values: torch.Tensor = self.nets.critic(*frames)
+        return values
+
+    def step(self, batch: Batch, learn: bool) -> Mapping[str, torch.Tensor]:
+        """Makes one update, or only measures its losses."""
+        return dqn_update(self.look_up(batch), self.nets, self.optimizers, self.config, learn=learn)
+
+
+def dqn_update(
+    batch: ItemDecisions, nets: Networks, optimizers: Optimizers, config: Config, *, learn: bool = True
+) -> dict[str, torch.Tensor]:
+    """Makes one step of DQN, or only measures its losses; returns them as 0-d tensors, with no host sync.
+
+    Args:
+        batch: Decisions with their vectors.
+        nets: Networks to change.
+        optimizers: One for the network.
+        config: Hyperparameters.
+        learn: Whether to change anything.
+    """
+    with torch.no_grad():
+        next_values = nets.critic(*batch.next_frames)  # (B, n_items)
+        if config.mask_seen:
+            next_values = next_values.masked_fill(seen(batch.next_items, next_values.shape[1]), -torch.inf)
+        best = next_values.argmax(dim=1, keepdim=True)  # (B, 1): chosen by the network, valued by its slow copy
+        next_value = nets.critic_target(*batch.next_frames).gather(1, best).squeeze(1)  # (B,)
+        goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
+        target = batch.reward + config.gamma * goes_on * next_value  # (B,)
+
+    nets.critic.train(learn)
+    values = nets.critic(*batch.frames)  # (B, n_items)
+    nets.critic.eval()
+    value = values.gather(1, batch.action[:, None]).squeeze(1)  # (B,)
+    td_loss = functional.mse_loss(value, target)
+    conservative_loss = (values.logsumexp(dim=1) - value).mean()
+    critic_loss = td_loss + config.conservative * conservative_loss
+    if learn:
+        descend(critic_loss, nets.critic, optimizers.critic, config.max_norm)
+        polyak_update(nets.critic.parameters(), nets.critic_target.parameters(), config.tau)
+    losses = {"critic_loss": critic_loss, "td_loss": td_loss, "conservative_loss": conservative_loss}
+    return {name: loss.detach() for name, loss in (losses | {"value": value.mean(), "target": target.mean()}).items()}
+
+
+def main(run: Run, config: Config) -> None:
+    """Trains DQN on a log and prints how it ranks for held-out users."""
+    train_agent(DQN, run, config)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))

@@ -1,0 +1,275 @@
+"""The part that agents share whose action is a vector: batches looked up, networks made, items scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from agents.base import resolve_device, to_tensor
+from agents.networks import PRECISIONS, Dropout, arithmetic, seeded
+from recgym.catalog import Catalog
+from recgym.errors import DataError
+from recgym.frames import Batch, History, last_events
+
+MAPPERS, CRITIC_ACTIONS = ("inner", "cosine"), ("expected_item", "vector")
+
+
+class Decisions(NamedTuple):
+    """A batch with its vectors looked up: states in two parts, so that networks need no copy of them joined."""
+
+    state: tuple[torch.Tensor, torch.Tensor]  # item vectors (B, F*d) and rewards (B, F)
+    action: torch.Tensor  # (B,) int64 item index
+    vector: torch.Tensor  # (B, d) what the critic knows of that item
+    reward: torch.Tensor  # (B,)
+    next_state: tuple[torch.Tensor, torch.Tensor]
+    terminated: torch.Tensor  # (B,) bool
+
+
+@dataclass(frozen=True)
+class ItemConfig:
+    """Hyperparameters that agents with vector actions share; each algorithm adds its own."""
+
+    gamma: float = 0.5  # discount per step
+    tau: float = 0.005  # share that targets move towards their networks at every update
+    actor_lr: float = 1e-3  # Adam's step size for the actor
+    critic_lr: float = 1e-3  # Adam's step size for critics
+    hidden: int = 256  # width of the hidden layers
+    actor_init: float | None = 3e-3  # last layer starts uniform in plus or minus this; None keeps torch's own
+    critic_init: float | None = 3e-3  # the same for critics
+    weight_decay: float = 0.0  # decoupled weight decay of the actor
+    dropout: float = 0.5  # share of the actor's hidden units dropped while it learns
+    input_scale: float | None = None  # what networks see item vectors multiplied by; None makes their numbers unit
+    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
+    mapper: Literal["inner", "cosine"] = "inner"  # how an action scores items
+    temperature: float = 6.0  # sharpness of the softmax over scores
+    critic_action: Literal["expected_item", "vector"] = "expected_item"  # what critics see of an action
+    n_negatives: int = 0  # items drawn per batch for imitation's softmax; 0 takes all, for catalogs that allow it
+    reward_range: tuple[float, float] | None = None  # known bounds of a reward: value targets are kept within their sum
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
+    compile: bool = False  # whether networks are compiled by torch.compile
+
+
+class Update(Protocol):
+    """What the update function of every such algorithm looks like: `ddpg_update`, `td3_update` and so on."""
+
+    def __call__(
+        self,
+        batch: Decisions,
+        nets: Any,
+        optimizers: Any,
+        items: torch.Tensor,
+        config: Any,
+        *,
+        shown: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+        learn: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """Makes one step, or only measures its losses; returns them as 0-d tensors, with no host sync.
+
+        Args:
+            batch: Decisions with their vectors.
+            nets: Networks to change, the algorithm's `Networks`.
+            optimizers: What changes them, its `Optimizers`.
+            items: Item vectors that actions are compared with (n_items, d).
+            config: Hyperparameters, its `Config`.
+            shown: Item vectors as networks know them (n_items, d); by default `items`.
+            generator: Random stream of whatever is drawn.
+            learn: Whether to change anything.
+        """
+        ...
+
+
+class EmbeddingAgent:
+    """What agents share whose action is a vector: items score by their inner product with it, or by its cosine.
+
+    Args:
+        catalog: The items and their vectors.
+        frame_size: F, the events of a history that are looked at; shorter ones are padded.
+        seed: Seed of the networks and of the agent's own randomness.
+        device: Where it lives: `"auto"`, `"cpu"`, `"cuda"` ...
+        nets: Networks of your own, as a tuple of the algorithm's `Networks`; by default `make_networks` makes them.
+        optimizers: Called as `optimizers(nets, config)` with the networks on their device; by default the algorithm's
+            `make_optimizers`.
+        **config: Fields of the algorithm's `Config`. In an environment with vector actions, give it the same `mapper`.
+
+    Attributes:
+        config: The hyperparameters.
+        nets: The networks.
+        optimizers: What changes them.
+        table: Item vectors as networks see them (n_items + 1, d); the last row is padding.
+        inputs: The table that batches are looked up in: `table`, in half its bytes where products are bf16.
+        vectors: Item vectors that actions are compared with (n_items + 1, d); of length 1 for `"cosine"`.
+        shown: Item vectors a critic is shown for a logged item (n_items + 1, d): `table`, or `vectors` if that is how
+            it sees actions.
+        generator: The agent's random stream.
+        updates: Updates made so far.
+
+    Raises:
+        DataError: if `mapper` or `precision` is unknown or `frame_size` is below 1.
+        TypeError: if a name is no field of the algorithm's `Config`.
+    """
+
+    # Every algorithm says these four.
+    make_config: Callable[..., Any]
+    make_networks: Callable[[int, int, Any], Any]  # from state_dim, action_dim and config
+    make_optimizers: Callable[[Any, Any], Any]  # from networks and config
+    update_function: Update
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        frame_size: int = 10,
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        nets: Any = None,
+        optimizers: Callable[[Any, Any], Any] | None = None,
+        **config: Any,
+    ) -> None:
+        self.config = self.make_config(**config)
+        check(frame_size, self.config)
+        self.catalog = catalog
+        self.item_ids, self.reward = catalog.item_ids, catalog.reward
+        self.frame_size, self.seed, self.updates = frame_size, seed, 0
+        self.device = resolve_device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        plain = torch.tensor(catalog.table, device=self.device)  # (n_items + 1, d)
+        scale = self.config.input_scale
+        self.table = plain * (float(np.mean(np.square(catalog.embeddings))) ** -0.5 if scale is None else scale)
+        self.vectors = functional.normalize(plain, dim=1) if self.config.mapper == "cosine" else plain
+        self.shown = self.vectors if self.config.critic_action == "vector" else self.table
+        self.inputs = self.table.bfloat16() if self.config.precision == "bf16" else self.table
+        if nets is None:
+            with seeded(seed):  # on the CPU, so that weights do not depend on the device
+                nets = self.make_networks(self.state_dim, catalog.dim, self.config)
+        self.nets = type(nets)(*(network.to(self.device).eval() for network in nets))
+        for module in (module for network in self.nets for module in network.modules()):
+            if isinstance(module, Dropout):
+                module.generator = self.generator
+        if self.config.compile:
+            for network in self.nets:
+                network.compile()
+        self.optimizers = (optimizers or self.make_optimizers)(self.nets, self.config)
+
+    @property
+    def state_dim(self) -> int:
+        """Width of a state: F * (d + 1)."""
+        return self.frame_size * (self.catalog.dim + 1)
+
+    def policy(self, *state: torch.Tensor) -> torch.Tensor:
+        """Returns the agent's vector actions (B, d) in -1..1 for states; every subclass says how."""
+        raise NotImplementedError
+
+    def step(self, batch: Decisions, learn: bool, **more: Any) -> Mapping[str, torch.Tensor]:
+        """Makes one update, or only measures its losses; `more` goes to the update function too."""
+        items, shown = self.vectors[:-1], self.shown[:-1]
+        own = {"shown": shown, "generator": self.generator, "learn": learn, **more}
+        return self.update_function(batch, self.nets, self.optimizers, items, self.config, **own)
+
+    def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Learns from one batch; returns the losses as tensors on the device."""
+        with arithmetic(self.config.precision, self.device):
+            losses = self.step(self.look_up(batch), learn=True)
+        self.updates += 1
+        return losses
+
+    def losses(self, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Returns the losses of a batch without learning from it: nothing changes, the random stream included."""
+        stream = self.generator.get_state()
+        with arithmetic(self.config.precision, self.device):
+            losses = self.step(self.look_up(batch), learn=False)
+        self.generator.set_state(stream)
+        return losses
+
+    def state_of(self, history: History) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the states that histories stand for: item vectors (B, F*d) and rewards (B, F)."""
+        items, rewards = last_events(history, self.frame_size, self.catalog.n_items)
+        return self.table[to_tensor(items, self.device).long()].flatten(1), to_tensor(rewards, self.device)
+
+    @torch.no_grad()
+    def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
+        """Returns vector actions (B, d) float32 in -1..1; with `explore`, Gaussian noise of `config.noise` is added."""
+        action = self.policy(*self.state_of(history))
+        if not explore:
+            return action
+        noise = torch.randn(action.shape, generator=self.generator, device=self.device)
+        return (action + self.config.noise * noise).clamp(-1.0, 1.0)
+
+    @torch.no_grad()
+    def scores(self, history: History) -> torch.Tensor:
+        """Returns scores (B, n_items) float32: the mapper's product of the action with every item."""
+        return self.act(history) @ self.vectors[:-1].T
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state of all networks, optimizers and the random stream, and the count of updates."""
+        return {
+            "networks": {name: network.state_dict() for name, network in self.nets._asdict().items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers._asdict().items()},
+            "generator": self.generator.get_state(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` returned."""
+        for name, network in self.nets._asdict().items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimizer in self.optimizers._asdict().items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.generator.set_state(state["generator"])
+        self.updates = state["updates"]
+
+    def look_up(self, batch: Batch) -> Decisions:
+        """Returns the batch on the device with its vectors, by one gather.
+
+        Where the next frames are the frames moved on by one, in the same memory (batches of a log are), it looks up
+        F+1 vectors and both states are views of them.
+        """
+        items, next_items = to_tensor(batch.items, self.device), batch.next_items
+        width = items.shape[1] * self.table.shape[1]
+        if moved_by_one(batch.items, next_items):
+            next_items = next_items[:, -1:]
+        joined = torch.cat([items, to_tensor(next_items, self.device)], dim=1).long()  # (B, F+1) or (B, 2F)
+        vectors = self.inputs.index_select(0, joined.flatten()).view(len(joined), -1)
+        action = to_tensor(batch.action, self.device).long()
+        return Decisions(
+            state=(vectors[:, :width], to_tensor(batch.rewards, self.device)),
+            action=action,
+            vector=self.shown.index_select(0, action),
+            reward=to_tensor(batch.reward, self.device),
+            next_state=(vectors[:, -width:], to_tensor(batch.next_rewards, self.device)),
+            terminated=to_tensor(batch.terminated, self.device),
+        )
+
+
+def check(frame_size: int, config: ItemConfig) -> None:
+    """Raises DataError if an option is unknown or out of range."""
+    for name, known in (("mapper", MAPPERS), ("precision", PRECISIONS), ("critic_action", CRITIC_ACTIONS)):
+        given = getattr(config, name)
+        if given not in known:
+            raise DataError(f"{name} must be one of {', '.join(known)}, got {given!r}; choose one of them")
+    if frame_size < 1:
+        raise DataError(f"frame_size must be at least 1, got {frame_size}; give the events an agent looks at")
+
+
+def moved_by_one(frames: Any, next_frames: Any) -> bool:
+    """Returns whether (B, F) next frames are the frames one column on in the same memory, without looking at values.
+
+    Example:
+        >>> longer = np.arange(8).reshape(2, 4)
+        >>> moved_by_one(longer[:, :3], longer[:, 1:]), moved_by_one(longer[:, :3], longer[:, :3])
+        (True, False)
+    """
+
+    def places(array: Any) -> tuple[int, tuple[int, ...], Any]:
+        if isinstance(array, torch.Tensor):
+            size = array.element_size()
+            return array.data_ptr(), tuple(size * stride for stride in array.stride()), array.dtype
+        return array.ctypes.data, array.strides, array.dtype
+
+    (start, strides, kind), (next_start, next_strides, next_kind) = places(frames), places(next_frames)
+    return next_start - start == strides[1] > 0 and (strides, kind) == (next_strides, next_kind)

@@ -1,0 +1,216 @@
+"""The part that agents share whose action is an item: frames looked up, the best item shown or one drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from agents.base import resolve_device, to_tensor
+from agents.networks import PRECISIONS, Dropout, arithmetic, seeded
+from recgym.catalog import Catalog
+from recgym.errors import DataError
+from recgym.frames import Batch, History, last_events
+
+
+class Frames(NamedTuple):
+    """The last F events of B histories with their vectors: what a state encoder takes, `encoder(*frames)`."""
+
+    vectors: torch.Tensor  # (B, F, d)
+    rewards: torch.Tensor  # (B, F)
+    length: torch.Tensor  # (B,) int64 how many of the last are real
+    user: torch.Tensor | None  # (B,) int64, for agents that know users
+
+
+class ItemDecisions(NamedTuple):
+    """A batch with its vectors looked up, for agents whose action is an item."""
+
+    frames: Frames
+    action: torch.Tensor  # (B,) int64 item index
+    reward: torch.Tensor  # (B,)
+    returns: torch.Tensor | None  # (B,) discounted return from here on, where batches have them
+    next_frames: Frames
+    next_items: torch.Tensor  # (B, F) int64
+    terminated: torch.Tensor  # (B,) bool
+
+
+@dataclass(frozen=True)
+class FrameConfig:
+    """Hyperparameters that agents share which look at frames through a state encoder; each algorithm adds its own."""
+
+    encoder: str = "flat"  # how frames become states, see agents.encoders
+    width: int = 64  # of the encoder's hidden vectors
+    hidden: int = 256  # width of the hidden layers
+    head: str = "linear"  # what makes one number per item, see agents.heads
+    n_users: int = 0  # users that "drr" and "attention" learn a vector for, by their index in the log
+    dropout: float = 0.5  # share of hidden units dropped while learning
+    weight_decay: float = 0.0  # decoupled weight decay
+    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
+    mask_seen: bool = True  # whether items of the history are left out of what is shown
+    temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
+
+
+class ItemAgent:
+    """What agents share whose action is an item: scores are the larger, the rather it is shown.
+
+    Args:
+        catalog: The items and their vectors.
+        frame_size: F, the events of a history that are looked at; shorter ones are padded.
+        seed: Seed of the networks and of the agent's own randomness.
+        device: Where it lives: `"auto"`, `"cpu"`, `"cuda"` ...
+        nets: Networks of your own, as a tuple of the algorithm's `Networks`; by default `make_networks` makes them.
+        optimizers: Called as `optimizers(nets, config)` with the networks on their device; by default the algorithm's
+            `make_optimizers`.
+        **config: Fields of the algorithm's `Config`.
+
+    Attributes:
+        config: The hyperparameters.
+        nets: The networks.
+        optimizers: What changes them.
+        table: Item vectors as networks see them, their mean square 1 (n_items + 1, d); the last row is padding.
+        generator: The agent's random stream.
+        updates: Updates made so far.
+
+    Raises:
+        DataError: if an option is unknown or out of range.
+        TypeError: if a name is no field of the algorithm's `Config`.
+    """
+
+    # Every algorithm says these three.
+    make_config: Callable[..., Any]
+    make_networks: Callable[[torch.Tensor, int, Any], Any]  # from the table, the frame size and config
+    make_optimizers: Callable[[Any, Any], Any]  # from networks and config
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        frame_size: int = 10,
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        nets: Any = None,
+        optimizers: Callable[[Any, Any], Any] | None = None,
+        **config: Any,
+    ) -> None:
+        self.config = self.make_config(**config)
+        check(frame_size, self.config)
+        self.catalog = catalog
+        self.item_ids, self.reward = catalog.item_ids, catalog.reward
+        self.frame_size, self.seed, self.updates = frame_size, seed, 0
+        self.device = resolve_device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        scale = float(np.mean(np.square(catalog.embeddings))) ** -0.5
+        self.table = torch.tensor(catalog.table, device=self.device) * scale  # (n_items + 1, d)
+        if nets is None:
+            with seeded(seed):  # on the CPU, so that weights do not depend on the device
+                nets = self.make_networks(self.table.cpu(), frame_size, self.config)
+        self.nets = type(nets)(*(network.to(self.device).eval() for network in nets))
+        for module in (module for network in self.nets for module in network.modules()):
+            if isinstance(module, Dropout):
+                module.generator = self.generator
+        self.optimizers = (optimizers or self.make_optimizers)(self.nets, self.config)
+
+    def values(self, frames: Frames) -> torch.Tensor:
+        """Returns one number per item (B, n_items); every subclass says which."""
+        raise NotImplementedError
+
+    def step(self, batch: Batch, learn: bool) -> Mapping[str, torch.Tensor]:
+        """Makes one update, or only measures its losses; every subclass says how."""
+        raise NotImplementedError
+
+    def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Learns from one batch; returns the losses as tensors on the device."""
+        with arithmetic(self.config.precision, self.device):
+            losses = self.step(batch, learn=True)
+        self.updates += 1
+        return losses
+
+    def losses(self, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Returns the losses of a batch without learning from it: nothing changes, the random stream included."""
+        stream = self.generator.get_state()
+        with torch.no_grad(), arithmetic(self.config.precision, self.device):
+            losses = self.step(batch, learn=False)
+        self.generator.set_state(stream)
+        return losses
+
+    @torch.no_grad()
+    def scores(self, history: History) -> torch.Tensor:
+        """Returns scores (B, n_items) float32, items of the history among them."""
+        items, rewards = last_events(history, self.frame_size, self.catalog.n_items)
+        length = to_tensor(history.length, self.device).clamp(max=self.frame_size)
+        return self.values(self.look_at(to_tensor(items, self.device).long(), rewards, length, history.user))
+
+    @torch.no_grad()
+    def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
+        """Returns items (B,) int64: those of the highest scores, or with `explore` drawn from a softmax over scores."""
+        scores = self.scores(history)
+        if self.config.mask_seen:
+            items = to_tensor(history.items, self.device).long()
+            scores = scores.masked_fill(seen(items, scores.shape[1]), -torch.inf)
+        if explore:  # the largest of scores plus Gumbel noise is a draw from their softmax
+            noise = torch.rand(scores.shape, generator=self.generator, device=self.device)
+            scores = scores / self.config.temperature - (-noise.clamp(min=1e-20).log()).log()
+        return scores.argmax(dim=1)
+
+    def look_at(self, items: torch.Tensor, rewards: Any, length: Any, user: Any) -> Frames:
+        """Returns frames with their vectors, for items (B, F) int64 on the device."""
+        known = None if user is None or self.config.n_users == 0 else to_tensor(user, self.device).long()
+        length = to_tensor(length, self.device).long()
+        return Frames(self.table[items], to_tensor(rewards, self.device).float(), length, known)
+
+    def look_up(self, batch: Batch) -> ItemDecisions:
+        """Returns the batch on the device with its vectors."""
+        items, next_items = (to_tensor(part, self.device).long() for part in (batch.items, batch.next_items))
+        size = items.shape[1]
+        if batch.length is None:
+            length = torch.full((len(items),), size, device=self.device)
+        else:
+            length = to_tensor(batch.length, self.device).long()
+        return ItemDecisions(
+            frames=self.look_at(items, batch.rewards, length, batch.user),
+            action=to_tensor(batch.action, self.device).long(),
+            reward=to_tensor(batch.reward, self.device).float(),
+            returns=None if batch.returns is None else to_tensor(batch.returns, self.device).float(),
+            next_frames=self.look_at(next_items, batch.next_rewards, (length + 1).clamp(max=size), batch.user),
+            next_items=next_items,
+            terminated=to_tensor(batch.terminated, self.device),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state of all networks, optimizers and the random stream, and the count of updates."""
+        return {
+            "networks": {name: network.state_dict() for name, network in self.nets._asdict().items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers._asdict().items()},
+            "generator": self.generator.get_state(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` returned."""
+        for name, network in self.nets._asdict().items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimizer in self.optimizers._asdict().items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.generator.set_state(state["generator"])
+        self.updates = state["updates"]
+
+
+def check(frame_size: int, config: Any) -> None:
+    """Raises DataError if what all these agents share is unknown or out of range."""
+    if frame_size < 1:
+        raise DataError(f"frame_size must be at least 1, got {frame_size}; give the events an agent looks at")
+    if not config.temperature > 0:
+        raise DataError(f"temperature must be above 0, got {config.temperature}; small ones mostly draw the best")
+    if config.precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise DataError(f"precision must be one of {known}, got {config.precision!r}; choose one of them")
+
+
+def seen(items: torch.Tensor, n_items: int) -> torch.Tensor:
+    """Returns which items stand in histories (B, L), padding n_items: (B, n_items) bool."""
+    marks = torch.zeros(len(items), n_items + 1, dtype=torch.bool, device=items.device)
+    return marks.scatter_(1, items, True)[:, :-1]

@@ -1,0 +1,79 @@
+"""Parts of losses that agents with vector actions share; each algorithm's file says how it puts them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from agents.embedding_agent import Decisions, ItemConfig
+
+
+def within_range(target: torch.Tensor, config: ItemConfig) -> torch.Tensor:
+    """Returns value targets kept within what rewards in `config.reward_range` can add up to; as they are without it."""
+    if config.reward_range is None:
+        return target
+    low, high = (bound / (1.0 - config.gamma) for bound in config.reward_range)
+    return target.clamp(min(low, config.reward_range[0]), max(high, config.reward_range[1]))
+
+
+def seen_by_critic(action: torch.Tensor, items: torch.Tensor, shown: torch.Tensor, config: ItemConfig) -> torch.Tensor:
+    """Returns what critics are shown of vector actions (..., d): themselves, or the mean item they stand for."""
+    if config.critic_action == "vector":
+        return action
+    scores = config.temperature * (action @ items.T).float()  # (..., n_items)
+    return (torch.softmax(scores, dim=-1) @ shown).float()  # (..., d)
+
+
+def imitation_loss(
+    action: torch.Tensor,
+    logged: torch.Tensor,
+    items: torch.Tensor,
+    config: ItemConfig,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    """Returns minus the log probability (B,) of the logged items (B,) under softmax(temperature * scores).
+
+    With `config.n_negatives` the softmax is over the logged item and that many items drawn uniformly, the same for the
+    whole batch; an item drawn that is the logged one does not count.
+    """
+    if config.n_negatives == 0:
+        scores = config.temperature * (action @ items.T).float()  # (B, n_items)
+        return functional.cross_entropy(scores, logged, reduction="none")
+    drawn = torch.randint(len(items), (config.n_negatives,), generator=generator, device=items.device)  # (n,)
+    own = (action * items[logged]).sum(dim=1, keepdim=True)  # (B, 1)
+    others = (action @ items[drawn].T).float().masked_fill(drawn == logged[:, None], -torch.inf)  # (B, n)
+    scores = config.temperature * torch.cat([own, others], dim=1)
+    return functional.cross_entropy(scores, torch.zeros_like(logged), reduction="none")
+
+
+def imitation_of_good(
+    action: torch.Tensor,
+    batch: Decisions,
+    items: torch.Tensor,
+    config: ItemConfig,
+    sharpness: float,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    """Returns the mean imitation loss of a batch; a decision counts exp(sharpness * reward), over the sum of those."""
+    weight = torch.softmax(sharpness * batch.reward, dim=0)  # (B,)
+    return (weight * imitation_loss(action, batch.action, items, config, generator)).sum()
+
+
+def smaller_value(
+    critics: tuple[nn.Module, nn.Module], state: tuple[torch.Tensor, ...], action: torch.Tensor
+) -> torch.Tensor:
+    """Returns the smaller value (B,) of two critics for actions (B, d) in states, given in parts."""
+    return torch.minimum(critics[0](*state, action), critics[1](*state, action))
+
+
+def detached(losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns losses without the graphs that made them."""
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def scale_of(value: torch.Tensor) -> torch.Tensor:
+    """Returns the mean |Q| of a batch, as a constant: what a value term is divided by to mean the same anywhere."""
+    return value.detach().abs().mean().clamp(min=1e-6)

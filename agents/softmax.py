@@ -1,0 +1,58 @@
+"""Cross-entropy over a whole catalog, in parts that stay in the processor's cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+_NUMBERS = {"cpu": 1 << 19, "cuda": 1 << 26}  # scores made at a time
+
+
+def softmax_loss(
+    hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Returns sum of weight * (log sum over items of exp(score) - score of the target), scores being hidden @ items.T.
+
+    It is what `cross_entropy(hidden @ items.T, targets, reduction="none")` gives, weighted and summed. The N by n_items
+    scores are made a few rows at a time and turned into gradients on the spot, so that they never stand in memory: on a
+    processor that takes a third of the time, and no memory to speak of.
+
+    Args:
+        hidden: What asks (N, width).
+        items: What is asked for (n_items, width).
+        targets: Item indices (N,) int64.
+        weights: Weight of each row (N,); no gradient goes there.
+    """
+    loss: torch.Tensor = _SoftmaxLoss.apply(hidden, items, targets, weights)
+    return loss
+
+
+class _SoftmaxLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
+        size = max(_NUMBERS.get(hidden.device.type, 1 << 19) // len(items), 1)
+        by_hidden, by_items = torch.empty_like(hidden), torch.zeros_like(items)
+        total, buffer = hidden.new_zeros(()), hidden.new_empty(min(size, len(hidden)), len(items))
+        for first in range(0, len(hidden), size):
+            rows = slice(first, first + size)
+            part, target, weight = hidden[rows], targets[rows, None], weights[rows, None]  # (R, width), (R, 1), (R, 1)
+            scores = torch.mm(part, items.t(), out=buffer[: len(part)])  # (R, n_items)
+            top = scores.amax(dim=1, keepdim=True)
+            own = scores.gather(1, target) - top
+            mass = scores.sub_(top).exp_().sum(dim=1, keepdim=True)
+            total += (weight * (mass.log() - own)).sum()
+            scores.mul_(weight / mass).scatter_add_(1, target, -weight)  # the gradient: softmax less the target
+            torch.mm(scores, items, out=by_hidden[rows])
+            by_items.addmm_(scores.t(), part)
+        ctx.save_for_backward(by_hidden, by_items)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        by_hidden, by_items = ctx.saved_tensors
+        return grad * by_hidden, grad * by_items, None, None

@@ -1,0 +1,80 @@
+"""`python -m recgym export`: a data set by name, in any of the formats."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recgym import datasets, embeddings, export
+from recgym.errors import DataError
+
+SPLITS = ("train", "test", "all")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    add = parser.add_argument
+    add("--dataset", required=True, help="name of a data set, e.g. ml-1m, or the folder of a saved log")
+    add("--format", required=True, choices=export.FORMATS, help="see recgym.export")
+    add(
+        "--out", required=True, type=Path, help="file (compact, hdf5), folder (parquet) or folder of data sets (minari)"
+    )
+    add("--split", default="train", choices=SPLITS, help="whose decisions (default: %(default)s)")
+    add("--split-seed", type=int, default=0, help="which users are held out (default: %(default)s)")
+    add("--test-size", type=float, default=0.05, help="share of users held out (default: %(default)s)")
+    add("--frame-size", type=int, default=10, help="events of a frame (default: %(default)s)")
+    add("--min-history", type=int, help="events before a user's first decision (default: a whole frame)")
+    add("--end-of-log", default="truncate", choices=("truncate", "terminal"), help="(default: %(default)s)")
+    add("--dim", type=int, default=128, help="width of item vectors; 0 leaves them out (default: %(default)s)")
+    add("--dry-run", action="store_true", help="only say how large it would be")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exports as asked and returns the exit code."""
+    log = _log(options.dataset)
+    train, test = log.split_users(test_size=options.test_size, seed=options.split_seed)
+    if options.format == "hdf5" and not options.dim:
+        raise DataError("the hdf5 format holds item vectors, got --dim 0; give their width or take compact")
+    catalog = embeddings.svd(train, dim=options.dim) if options.dim else None
+    part = {"train": train, "test": test, "all": log}[options.split]
+    rows: dict[str, Any] = {
+        "frame_size": options.frame_size,
+        "min_history": options.min_history,
+        "end_of_log": options.end_of_log,
+    }
+    size = export.predicted_size(part, options.format, catalog, **rows)
+    n_rows = len(export.Rows(part, **rows))
+    print(f"{part!r}, {options.split}: {n_rows:,} decisions, about {size / 1e6:,.1f} MB as {options.format}")
+    if options.dry_run:
+        return 0
+    if options.format == "minari":
+        name = f"recgym/{log.name}/{options.split}-v0"
+        path = export.to_minari(part, options.out, name, catalog, env=_replaying(options, part), **rows)
+    else:
+        path = getattr(export, f"to_{options.format}")(part, options.out, catalog, **rows)
+    print(path)
+    return 0
+
+
+def _replaying(options: argparse.Namespace, log: Any) -> Any:
+    """Returns the spec of the environment that replays these users event by event, or None for a saved log."""
+    import gymnasium as gym
+
+    found = [spec for spec in gym.registry.values() if spec.kwargs.get("dataset") == options.dataset]
+    spec = next((spec for spec in found if spec.id.startswith("recgym/") and "-Frame-v" in spec.id), None)
+    if spec is None:
+        return None
+    names = ("split", "split_seed", "test_size", "frame_size", "min_history", "end_of_log", "dim")
+    kwargs: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name)}
+    kwargs |= {"advance": "log", "horizon": int(log.lengths.max()), "repeats": "allow"}
+    return replace(spec, kwargs=spec.kwargs | kwargs | {"action": "item", "observation": "history"})
+
+
+def _log(name: str) -> Any:
+    from recgym.log import InteractionLog
+
+    if Path(name).is_dir():
+        return replace(InteractionLog.open(name), name=Path(name).name)
+    return datasets.load(name)

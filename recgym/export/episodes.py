@@ -1,0 +1,142 @@
+"""Transitions as a Minari dataset: one episode per user or session, observations as indices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from tqdm import tqdm
+
+from recgym import store
+from recgym.catalog import Catalog
+from recgym.errors import DataError
+from recgym.export.rows import Rows, next_frame
+from recgym.export.unfinished import needed, unfinished
+
+VERSION = 1
+_PART = 1024  # episodes made at a time
+_OVERHEAD, _PER_INFO = 18_000, 2_200  # bytes HDF5 takes for an episode beside its values, about; measured
+_OWN = ("user", "session", "step", "items", "rewards", "action", "reward", "terminated", "truncated")
+
+
+def write(
+    rows: Rows, root: Path, dataset_id: str, catalog: Catalog | None, env: str | gym.envs.registration.EnvSpec | None
+) -> Path:
+    """Writes rows as the Minari dataset `root/dataset_id`; see `recgym.export.to_minari`."""
+    needed("minari", "minari")
+    needed("h5py", "minari")
+    path, size = root / dataset_id, predicted_size(rows, catalog)
+    if not dataset_id.rpartition("-v")[2].isdigit():
+        raise DataError(f"a Minari id must end in -v and a number, got {dataset_id!r}; e.g. recgym/ml-1m/train-v0")
+    borders = rows.episodes()
+    users = np.flatnonzero(np.diff(borders))  # those with a row
+    title = f"{dataset_id}, about {size / 1e6:,.1f} MB"
+    with unfinished(path, size, rows, catalog, format="minari", version=VERSION, id=dataset_id) as folder:
+        parts = []
+        with tqdm(total=len(users), desc=title, unit="episode", unit_scale=True, disable=None) as bar:
+            for number, first in enumerate(range(0, len(users), _PART)):
+                parts.append(folder / f"part-{number:05d}")
+                some = users[first : first + _PART]
+                if not parts[-1].exists():
+                    with store.atomic_folder(parts[-1]) as target:
+                        _storage(target, rows).update_episodes(_episodes(rows, borders, some))
+                bar.update(len(some))
+        with store.atomic_folder(path) as target:
+            (target / "data").mkdir()
+            whole = _storage(target / "data", rows, env)
+            whole.update_metadata(_metadata(rows, dataset_id, catalog))
+            _merge(parts, target / "data", whole)
+            if catalog is not None:
+                np.save(target / "embeddings.npy", catalog.table)
+    return path
+
+
+def predicted_size(rows: Rows, catalog: Catalog | None) -> int:
+    """Returns how many bytes the dataset will have, about: an episode takes some 18 kB beside its values."""
+    row = rows.block(0, 1)
+    infos = [column.nbytes for name, column in row.items() if name not in (*_OWN, "next_items", "next_rewards")]
+    width = 8 * rows.frame_size + 8 * rows.k + 6 + sum(infos)
+    n_episodes = np.count_nonzero(np.diff(rows.episodes()))
+    return int(len(rows) * width + n_episodes * (_OVERHEAD + _PER_INFO * len(infos) + 8 * rows.frame_size)) + (
+        0 if catalog is None else catalog.table.nbytes
+    )
+
+
+def _storage(folder: Path, rows: Rows, env: Any = None) -> Any:
+    from minari.dataset.minari_storage import MinariStorage
+
+    low, high = (np.float32(bound) for bound in rows.log.reward_range or (0.0, 0.0))
+    low, high = min(low, np.float32(0.0)), max(high, np.float32(0.0))
+    frame, n_items = (rows.frame_size,), rows.log.n_items
+    observation: dict[str, spaces.Space] = {
+        "items": spaces.Box(0, n_items, frame, np.int32),
+        "rewards": spaces.Box(low, high, frame, np.float32),
+    }
+    action = spaces.Discrete(n_items) if rows.k == 1 else spaces.MultiDiscrete([n_items] * rows.k)
+    spec = gym.spec(env) if isinstance(env, str) else env
+    return MinariStorage.new(folder, spaces.Dict(observation), action, spec)
+
+
+def _episodes(rows: Rows, borders: np.ndarray, users: np.ndarray) -> Iterator[Any]:
+    """Yields the episode of each user or session."""
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    for user in users:
+        columns = rows.block(int(borders[user]), int(borders[user + 1]))
+        next_items, next_rewards = next_frame(columns)
+        further = {
+            name: column for name, column in columns.items() if name not in (*_OWN, "next_items", "next_rewards")
+        }
+        yield EpisodeBuffer(
+            options={"user": int(columns["user"][0])},
+            observations={
+                "items": np.concatenate([columns["items"], next_items[-1:]]),
+                "rewards": np.concatenate([columns["rewards"], next_rewards[-1:]]),
+            },
+            actions=columns["action"].astype(np.int64),
+            rewards=columns["reward"],
+            terminations=columns["terminated"],
+            truncations=columns["truncated"],
+            infos={name.replace("/", "_"): _led(column) for name, column in further.items()} or None,
+        )
+
+
+def _led(column: np.ndarray) -> Any:
+    """Returns an info of every decision (T, ...) with one before it, for the reset: zero, or no text."""
+    led = np.concatenate([np.zeros_like(column[:1]), column])
+    return led.tolist() if led.dtype.kind == "U" else led
+
+
+def _metadata(rows: Rows, dataset_id: str, catalog: Catalog | None) -> dict[str, Any]:
+    import minari
+
+    text = f"Decisions of the log {rows.log.name!r}, frames of {rows.frame_size} events; n_items is padding."
+    if catalog is not None:
+        digest = hashlib.sha256(np.ascontiguousarray(catalog.table).data).hexdigest()
+        text += f" Item vectors: embeddings.npy, SHA-256 of its values {digest}."
+    name = "collected policy" if rows.collected else "logged users"
+    about = {"dataset_id": dataset_id, "minari_version": minari.__version__, "description": text}
+    return {**about, "algorithm_name": name, "requirements": [f"recgym=={version('recgym')}"]}
+
+
+def _merge(parts: list[Path], folder: Path, whole: Any) -> None:
+    """Copies the episodes of all parts into one dataset, numbered on."""
+    import h5py
+
+    n_episodes = n_steps = 0
+    with h5py.File(folder / "main_data.hdf5", "a", track_order=True) as target:
+        for part in parts:
+            with h5py.File(part / "main_data.hdf5", "r") as source:
+                for number in range(len(source)):
+                    name = f"episode_{n_episodes}"
+                    source.copy(f"episode_{number}", target, name)
+                    target[name].attrs["id"] = n_episodes
+                    n_steps += int(target[name].attrs["total_steps"])
+                    n_episodes += 1
+    whole.update_metadata({"total_episodes": n_episodes, "total_steps": n_steps, "dataset_size": whole.get_size()})

@@ -1,0 +1,129 @@
+"""A Minari export is read back by Minari and compared value by value; its environment replays it."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from test_export import F, naive_rows, played, stop_after
+
+from recgym import export
+from recgym.__main__ import main
+from recgym.env import RecVectorEnv
+from recgym.errors import DataError
+from recgym.export import episodes
+from recgym.policies import Popularity
+from recgym.stochastic import SoftmaxPolicy
+
+minari = pytest.importorskip("minari", reason="Minari needs recgym[minari]")
+pytest.importorskip("h5py", reason="Minari needs recgym[minari]")
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    return tmp_path
+
+
+def assert_episodes(dataset, expected, group):
+    """Every episode holds the rows of one value of `group`, with the last frame at its end."""
+    assert dataset.total_episodes == len(np.unique(expected[group]))
+    assert dataset.total_steps == len(expected[group])
+    for episode, key in zip(dataset, np.unique(expected[group]), strict=True):
+        mine = {name: column[expected[group] == key] for name, column in expected.items()}
+        for name in ("items", "rewards"):
+            whole = np.concatenate([mine[name], mine[f"next_{name}"][-1:]]).astype(episode.observations[name].dtype)
+            np.testing.assert_array_equal(episode.observations[name], whole, err_msg=name)
+            np.testing.assert_array_equal(episode.observations[name][1:], mine[f"next_{name}"].astype(whole.dtype))
+        np.testing.assert_array_equal(episode.actions, mine["action"])
+        np.testing.assert_allclose(episode.rewards, mine["reward"], atol=1e-6)
+        np.testing.assert_array_equal(episode.terminations, mine["terminated"])
+        np.testing.assert_array_equal(episode.truncations, mine["truncated"])
+        for name in set(episode.infos) & set(mine):
+            np.testing.assert_array_equal(episode.infos[name][1:], mine[name], err_msg=name)
+            assert not np.any(episode.infos[name][0])
+        for step in range(len(mine[group])):
+            assert dataset.observation_space.contains({n: o[step] for n, o in episode.observations.items()})
+            assert dataset.action_space.contains(episode.actions[step])
+
+
+def test_a_log_comes_back_value_by_value(log, catalog, root, monkeypatch):
+    monkeypatch.setattr(episodes, "_PART", 4)
+    export.to_minari(log, root, "recgym/toy/train-v0", catalog, frame_size=F)
+    expected = naive_rows(log, F, F)
+    expected |= {"terminated": np.zeros(len(expected["last"]), dtype=bool), "truncated": expected["last"]}
+    dataset = minari.load_dataset("recgym/toy/train-v0")
+    assert_episodes(dataset, expected, "user")
+    options = list(dataset.storage.get_episode_metadata(range(6)))
+    assert [int(episode["options"]["user"]) for episode in options] == list(range(6))
+    assert [int(episode["id"]) for episode in options] == list(range(6))
+    np.testing.assert_array_equal(np.load(root / "recgym/toy/train-v0/embeddings.npy"), catalog.table)
+    assert list(minari.list_local_datasets()) == ["recgym/toy/train-v0"]
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_collected_log_comes_back_value_by_value(k, world, log, root):
+    options = world | {"action": "item", "observation": "history", "k": k, "autoreset_mode": "Disabled"}
+    env = RecVectorEnv(4, **options)
+    env.made_of = options
+    logged, expected = played(env, SoftmaxPolicy(Popularity.fit(log)), 9)
+    export.to_minari(logged, root, "recgym/toy/collected-v0", world["catalog"], frame_size=F)
+    dataset = minari.load_dataset("recgym/toy/collected-v0")
+    assert_episodes(dataset, expected, "session")
+    assert {"propensity", "item_rewards", "extra_slate_propensity"} <= set(dataset[0].infos)
+
+
+def test_the_recovered_environment_replays_the_log(root):
+    command = ["export", "--dataset", "synthetic", "--format", "minari", "--out", str(root), "--dim", "8"]
+    assert main([*command, "--split", "test", "--test-size", "0.004"]) == 0
+    dataset = minari.load_dataset("recgym/synthetic/test-v0")
+    env = dataset.recover_environment()
+    assert env.observation_space == dataset.observation_space and env.action_space == dataset.action_space
+    users = list(dataset.storage.get_episode_metadata(range(3)))
+    for episode, about in zip(dataset.iterate_episodes(range(3)), users, strict=True):
+        observation, _ = env.reset(seed=0, options={"user": int(about["options"]["user"])})
+        for step, action in enumerate(episode.actions):
+            for name, part in observation.items():
+                np.testing.assert_array_equal(part, episode.observations[name][step])
+            observation, reward, terminated, truncated, _ = env.step(action)
+            assert reward == episode.rewards[step]
+            assert (terminated, truncated) == (episode.terminations[step], episode.truncations[step])
+        assert truncated
+
+
+def test_an_interrupted_export_goes_on(log, catalog, root, monkeypatch):
+    monkeypatch.setattr(episodes, "_PART", 2)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 5)
+        with pytest.raises(KeyboardInterrupt):
+            export.to_minari(log, root, "recgym/toy/train-v0", catalog, frame_size=F)
+    assert not minari.list_local_datasets()
+    with monkeypatch.context() as patched:
+        asked = stop_after(patched, 10**6)
+        export.to_minari(log, root, "recgym/toy/train-v0", catalog, frame_size=F)
+    assert min(first for first in asked if first) >= naive_rows(log, F, F)["user"].searchsorted(4)
+    whole = export.to_minari(log, root, "recgym/toy/whole-v0", catalog, frame_size=F)
+    assert whole.is_dir()
+    for one, other in zip(*(minari.load_dataset(f"recgym/toy/{n}-v0") for n in ("train", "whole")), strict=True):
+        assert one.id == other.id
+        np.testing.assert_array_equal(one.observations["items"], other.observations["items"])
+        np.testing.assert_array_equal(one.rewards, other.rewards)
+
+
+def test_the_size_is_predicted_to_a_fifth(log, root):
+    from conftest import make_log
+
+    for log in (make_log((35,) * 100), make_log((140,) * 50, n_items=200)):
+        path = export.to_minari(log, root, "recgym/toy/size-v0")
+        found = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        assert abs(export.predicted_size(log, "minari") - found) < 0.2 * found
+
+
+def test_an_id_without_version_is_refused(log, root):
+    with pytest.raises(DataError, match="a Minari id must end in -v and a number, got 'recgym/toy'"):
+        export.to_minari(log, root, "recgym/toy", frame_size=F)
+
+
+def test_the_spec_names_an_environment_by_id(log, root):
+    env = gym.make("recgym/Synthetic-Frame-v0", n_users=60, n_items=40, dim=8, disable_env_checker=True)
+    export.to_minari(log, root, "recgym/toy/spec-v0", env=env.spec, frame_size=F)
+    recovered = minari.load_dataset("recgym/toy/spec-v0").recover_environment()
+    assert recovered.spec.id == "recgym/Synthetic-Frame-v0"
