@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("list", "Lists every environment id and data set, and which data are on this machine.", _list)
-    info = add("info", "Shows what one environment is: entry point, options, spaces.", _info)
+    info = add("info", "Shows the page of one environment: spaces, users, rewards, ends, options.", _info)
     info.add_argument("id", help="e.g. recgym/Synthetic-Frame-v0")
     fetch = add("fetch", "Downloads a published data set into the cache folder and checks its hash.", _fetch)
     fetch.add_argument("name", help="e.g. ml-20m; `list` names them all")
@@ -45,10 +45,15 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="another seed gives another log (default: %(default)s)")
     check = add("check", "Runs Gymnasium's environment checker on one id; a warning counts as a failure.", _check)
     check.add_argument("id", help="e.g. recgym/Synthetic-Frame-v0")
-    from recgym.policy_report import add_arguments
+    from recgym.policy_command import add_arguments
 
     judge = add("evaluate-policy", "Estimates from a log with propensities what a policy would have earned.", _evaluate)
     add_arguments(judge)
+    from recgym.export.command import add_arguments as add_export_arguments
+
+    add_export_arguments(add("export", "Writes the decisions of a data set as HDF5, Parquet or Minari.", _export))
+    floors = add("floors", "Measures what chance, popularity, greed and known truth earn, and keeps it.", _floors)
+    floors.add_argument("id", nargs="*", help="by default all whose data are on this machine")
     text = "Lists, verifies or clears what was parsed and kept; RECGYM_CACHE names the folder."
     kept = commands.add_parser("cache", help=text, description=text)
     actions = kept.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -59,7 +64,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from recgym.policy_report import run
+    from recgym.policy_command import run
+
+    return run(options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from recgym.export.command import run
 
     return run(options)
 
@@ -72,14 +83,16 @@ def _list(options: argparse.Namespace) -> int:
     for name in sorted(_ids()):
         print(f"  {name}")
     print("data sets")
-    print("  synthetic         embedded, always there")
+    embedded = [name for name in names() if name.startswith("synthetic")]
+    for name in embedded:
+        print(f"  {name:16}  embedded, always there")
     for published in PUBLISHED.values():
         found = find(published)
         state = f"at {found.path}" if found else f"not here: python -m recgym fetch {published.name}"
         print(f"  {published.name:16}  {published.content:18}  {published.remote.size / 1e6:6.1f} MB  {state}")
         print(f"  {'':16}  {published.remote.licence}")
     data = data_dir()
-    for name in sorted(set(names()) - {*PUBLISHED, "synthetic", "table"}):  # sets that come as a folder only
+    for name in sorted(set(names()) - {*PUBLISHED, *embedded, "table"}):  # sets that come as a folder only
         here = data is not None and (data / name).is_dir()
         state = f"at {data}/{name}" if here else f"not here: put it at RECGYM_DATA/{name}"
         print(f"  {name:16}  {'folder only':18}  {'':9}  {state}")
@@ -90,14 +103,38 @@ def _list(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     import gymnasium
 
-    spec = gymnasium.spec(_known(options.id))
-    for field in ("id", "entry_point", "vector_entry_point", "max_episode_steps", "kwargs"):
-        print(f"{field}: {getattr(spec, field)}")
-    env = gymnasium.make(options.id, disable_env_checker=True)
-    print(f"observation_space: {env.observation_space}")
-    print(f"action_space: {env.action_space}")
-    print(f"\n{(type(env.unwrapped).__doc__ or '').strip()}")
-    env.close()
+    from recgym.pages import page
+
+    print(page(_known(options.id)))
+    from recgym.floors import stored, verdict
+
+    floors = stored(options.id)
+    print("\nfloors and ceilings: mean return of a session, 95 % interval" if floors else "\nfloors were not measured")
+    for floor in floors:
+        print(f"  {floor.policy:12} {floor.interval}")
+    print(f"  {verdict(floors)}" if floors else "  python -m recgym floors does it")
+    gymnasium.make(options.id, disable_env_checker=True).close()  # the error says where missing data may be put
+    return 0
+
+
+def _floors(options: argparse.Namespace) -> int:
+    from recgym.errors import MissingDataError
+    from recgym.floors import measure, verdict, write
+
+    asked = [_known(name) for name in options.id] or sorted(name for name in _ids() if "/Table-" not in name)
+    for name in asked:
+        try:
+            floors = measure(name)
+        except MissingDataError:
+            if options.id:
+                raise
+            print(f"{name}: its data are not here")
+            continue
+        write(floors)
+        print(name)
+        for floor in floors:
+            print(f"  {floor.policy:12} {floor.interval}")
+        print(f"  {verdict(floors)}")
     return 0
 
 

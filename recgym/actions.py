@@ -10,11 +10,10 @@ from gymnasium import spaces
 from recgym.catalog import Catalog
 from recgym.errors import ActionError
 from recgym.options import check_choice
+from recgym.search import ExactSearch, Found, Search, top_k
 
-MAPPERS = ("inner", "cosine", "l2")
+MAPPERS = ("inner", "cosine", "l2", "box")
 _LARGEST = 1e30  # magnitude of an action's number up to which no score overflows
-_BLOCK = 64  # items whose best is looked at first in a top-k
-_ROUNDS = 32  # k up to which k rounds of argmax are quicker than sorting
 
 
 class ActionMapper(Protocol):
@@ -87,18 +86,23 @@ class EmbeddingActions:
     | `"inner"` | `a . e` |
     | `"cosine"` | `a . e / abs(e)` (0 for a zero vector) |
     | `"l2"` | `-abs(a - e)`, computed as `a . e - abs(e)**2 / 2` |
+    | `"box"` | `-max_j abs(a_j - e_j)`: half the width of the smallest box around a that holds e |
 
-    The search is exact. Equal scores go to the lower index. A library may round a matrix product differently for
-    different numbers of rows (by some 1e-7); then items closer to a tie than that are chosen differently by batches of
-    different size. The product is laid out so that OpenBLAS does not.
+    `"box"` is a search in a box that is relaxed until an item fits; it passes over the items once for each of the d
+    numbers, so it is for vectors of a few features.
+
+    Equal scores go to the lower index. The search is exact, and what a row gets does not depend on the other rows; with
+    another BLAS than OpenBLAS that holds up to ties of some 1e-7. Above `approximate_above` items the search, with
+    `"cosine"` or `"l2"`, is `recgym.nearest.ApproximateSearch`: now and then it misses one of the k.
 
     Args:
         catalog: The items.
         k: Items shown together.
-        mapper: `"inner"`, `"cosine"` or `"l2"`.
+        mapper: `"inner"`, `"cosine"`, `"l2"` or `"box"`.
+        approximate_above: Items above which the search is approximate, for `"cosine"` and `"l2"`; None: never.
 
     Raises:
-        DataError: if the mapper is unknown.
+        DataError: if the mapper is unknown, or cannot be approximate.
 
     Example:
         >>> mapper = EmbeddingActions(Catalog(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array(["a", "b"])))
@@ -108,8 +112,12 @@ class EmbeddingActions:
 
     masks = True
 
-    def __init__(self, catalog: Catalog, k: int = 1, mapper: str = "inner") -> None:
+    def __init__(
+        self, catalog: Catalog, k: int = 1, mapper: str = "inner", approximate_above: int | None = None
+    ) -> None:
         check_choice("mapper", mapper, MAPPERS)
+        if approximate_above is not None:
+            check_choice("mapper of an approximate search", mapper, ("cosine", "l2"))
         self.k = k
         self.dim = catalog.dim
         self.single_space: spaces.Space = spaces.Box(-1.0, 1.0, (catalog.dim,), np.float32)
@@ -117,30 +125,39 @@ class EmbeddingActions:
         norms = np.linalg.norm(vectors, axis=1)  # (n_items,)
         if mapper == "cosine":
             vectors = vectors / np.where(norms > 0, norms, 1)[:, None]
-        self._items = np.ascontiguousarray(vectors, dtype=np.float32)  # (n_items, d)
-        self._offset = -0.5 * norms**2 if mapper == "l2" else None  # (n_items,)
+        if mapper == "l2":  # a . e - abs(e)**2 / 2, as a product with one number more
+            vectors = np.concatenate([vectors, -0.5 * norms[:, None] ** 2], axis=1)
+        items = np.ascontiguousarray(vectors, dtype=np.float32)  # (n_items, d), or (n_items, d + 1)
+        self._more = items.shape[1] - self.dim
+        self.search: Search = (
+            ExactSearch(items)
+            if approximate_above is None or catalog.n_items <= approximate_above
+            else _approximate(items, catalog.dim)
+        )
+        self._exact = self.search if isinstance(self.search, ExactSearch) else ExactSearch(items)
+        self._sides = items.T.copy() if mapper == "box" else None  # (d, n_items)
 
     def to_items(self, actions: Any, blocked: Any = None, candidates: Any = None) -> np.ndarray:
         """Returns the k nearest allowed items (B, k) int64, nearest first; see `ActionMapper`."""
-        scores = self.scores(actions)
-        if candidates is not None:
-            unlisted = np.ones((len(scores), scores.shape[1] + 1), dtype=bool)
-            unlisted[np.arange(len(scores))[:, None], candidates] = False
-            np.putmask(scores, unlisted[:, :-1], -np.inf)
-        if blocked is not None:
-            np.putmask(scores, blocked, -np.inf)
-        items = top_k(scores, self.k)
-        last = np.take_along_axis(scores, items, axis=1)[:, -1] if blocked is not None or candidates is not None else 0
-        short = int(np.count_nonzero(last == -np.inf))
+        if candidates is not None or self._sides is not None:
+            found = _chosen(self.scores(actions), self.k, blocked, candidates)
+        else:
+            found = self.search.largest(self._queries(actions), self.k, blocked)
+        short = int(np.count_nonzero(found.scores[:, -1] == -np.inf))
         if short:
             raise ActionError(
-                f"every row must have {self.k} items left to show, got fewer in {short} of {len(scores)} rows; "
+                f"every row must have {self.k} items left to show, got fewer in {short} of {len(found.items)} rows; "
                 "end the session earlier, lower k or pass repeats='zero'"
             )
-        return items
+        return np.asarray(found.items)
 
     def scores(self, actions: Any) -> np.ndarray:
         """Returns how near every item is to each action (B, n_items) float32; larger is nearer."""
+        queries = self._queries(actions)
+        return self._exact.scores(queries) if self._sides is None else _minus_half_widths(queries, self._sides)
+
+    def _queries(self, actions: Any) -> np.ndarray:
+        """Returns the actions as the search takes them (B, d) float32, after checking them."""
         vectors = np.asarray(actions)
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise ActionError(
@@ -155,51 +172,39 @@ class EmbeddingActions:
                 f"embedding actions must be finite, got NaN, infinity or numbers beyond {_LARGEST:g} in {len(bad)} of "
                 f"{len(vectors)} rows, e.g. rows {bad[:3].tolist()}; mend the policy"
             )
-        rows = vectors if len(vectors) > 1 else np.repeat(vectors, 2, axis=0)  # one row alone is rounded differently
-        scores = (rows.astype(np.float32, copy=False) @ self._items.T)[: len(vectors)]  # (B, n_items)
-        if self._offset is not None:
-            scores += self._offset
-        return scores
+        queries = vectors.astype(np.float32, copy=False)
+        return np.pad(queries, ((0, 0), (0, self._more)), constant_values=1.0) if self._more else queries
 
 
-def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Returns the columns of the k largest scores of each row (B, k) int64, largest first, ties to the lower column.
+def _approximate(items: np.ndarray, dim: int) -> Search:
+    from recgym.nearest import ApproximateSearch  # needs an extra
 
-    Exact and without a full sort: the k blocks of columns with the largest maxima hold the k largest scores, ties
-    included when blocks tie to the lower one as well.
-
-    Args:
-        scores: (B, n) float without NaN. Where fewer than k are above minus infinity, the rest of the row is arbitrary.
-        k: How many, at most n.
-
-    Example:
-        >>> top_k(np.array([[1.0, 3.0, 3.0, 2.0]]), 3).tolist()
-        [[1, 2, 3]]
-    """
-    n_rows, n = scores.shape
-    if k == 1:
-        return scores.argmax(axis=1)[:, None]
-    n_blocks = n // _BLOCK
-    if n_blocks < 4 * k:
-        return _largest(scores, k)
-    whole = n_blocks * _BLOCK
-    best = scores[:, :whole].reshape(n_rows, n_blocks, _BLOCK).max(axis=2)  # (B, n_blocks)
-    blocks = np.sort(_largest(best, k), axis=1)  # (B, k): ascending, so that ties keep going to the lower column
-    tail = np.broadcast_to(np.arange(whole, n), (n_rows, n - whole))
-    columns = (blocks[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(n_rows, -1)  # (B, k * 64)
-    columns = np.concatenate([columns, tail], axis=1)
-    chosen = _largest(np.take_along_axis(scores, columns, axis=1), k)
-    return np.take_along_axis(columns, chosen, axis=1)
+    return ApproximateSearch(items, dim)
 
 
-def _largest(scores: np.ndarray, k: int) -> np.ndarray:
-    """Returns the columns of the k largest (B, k), ties to the lower column."""
-    if k > _ROUNDS:
-        return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    rest = scores.copy()
-    columns = np.empty((len(scores), k), dtype=np.int64)
-    rows = np.arange(len(scores))
-    for place in range(k):
-        columns[:, place] = rest.argmax(axis=1)
-        rest[rows, columns[:, place]] = -np.inf
-    return columns
+def _chosen(scores: np.ndarray, k: int, blocked: Any, candidates: Any) -> Found:
+    """Returns the k largest of scores (B, n_items) that may be chosen, ties to the lower item."""
+    n = scores.shape[1]
+    if candidates is None:
+        if blocked is not None:
+            np.putmask(scores, blocked, -np.inf)
+        items = top_k(scores, k)
+        return Found(items, np.take_along_axis(scores, items, axis=1))
+    listed = np.sort(candidates, axis=1)  # (B, C)
+    items = np.minimum(listed, n - 1)
+    scores = np.take_along_axis(scores, items, axis=1)
+    scores[(listed == n) | (np.diff(listed, axis=1, prepend=-1) == 0)] = -np.inf  # padding, and what stands twice
+    if blocked is not None:
+        scores[np.take_along_axis(blocked, items, axis=1)] = -np.inf
+    if listed.shape[1] < k:
+        return Found(items, np.full(items.shape, -np.inf))
+    columns = top_k(scores, k)
+    return Found(np.take_along_axis(items, columns, axis=1), np.take_along_axis(scores, columns, axis=1))
+
+
+def _minus_half_widths(actions: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Returns `-max_j abs(a_j - e_j)` (B, n_items) of actions (B, d) and items (d, n_items)."""
+    widest = np.zeros((len(actions), sides.shape[1]), dtype=np.float32)
+    for action, side in zip(actions.T, sides, strict=True):
+        np.maximum(widest, np.abs(action[:, None] - side), out=widest)
+    return -widest

@@ -1,16 +1,28 @@
 """Every registered environment id, and what stands behind it.
 
-An id reads `recgym/<data>-<kind>-v<number>`. Kinds:
+An id reads `recgym/<data>-<kind>-v<number>`, or `recgym/<kind>-v<number>` where users are simulated without data.
 
 | kind | users | page |
 |---|---|---|
 | `Frame` | replay a log; observations are frames of the last F events | `recgym.worlds.frame` |
+| `Seq` | the same; observations are histories of variable length | `recgym.worlds.seq` |
+| `DRR` | like some of a set of candidates; observations are the user and the last liked items | `recgym.worlds.drr` |
+| `Session` | replay one session of a shop's log each; behaviours are rewards | `recgym.worlds.session` |
+| `Playlist` | hear songs, and have a spread of taste of their own | `recgym.worlds.playlist` |
+| `InterestEvolution` | RecSim's: interests follow what is watched | `recgym.worlds.interest_evolution` |
+| `LongTermSatisfaction` | what engages now may satisfy little | `recgym.worlds.long_term_satisfaction` |
+| `Boredom` | tire of a topic they have had too much of | `recgym.worlds.boredom` |
+| `Drift` | have tastes that wander, and become what is consumed | `recgym.worlds.drift` |
+| `Slate` | see three places, come back sooner when happy | `recgym.worlds.slate` |
 
 | data | dataset |
 |---|---|
-| `Synthetic` | generated, 5,000 users and 2,000 items |
+| `Synthetic` | generated, 5,000 users and 2,000 items; for `Playlist` 1,000 listeners and 1,000 songs |
 | `MLSmall` | MovieLens latest-small |
 | `ML100K`, `ML1M`, `ML20M`, `ML25M` | MovieLens of that size |
+| `Coat` | Coat, the ratings people chose to give; without times |
+| `Tianchi` | a shop's views, carts, likes and purchases |
+| `NowPlaying` | #nowplaying-RS, songs with audio features |
 | `Table` | your own: `path=`, `user=`, `item=`, `reward=`, `time=` ... |
 
 An id's number goes up when the same seed and item actions would give other users, items, rewards or ends; the old one
@@ -44,8 +56,12 @@ DATASETS = {  # name in ids -> name for `recgym.datasets.load`
     "ML1M": "ml-1m",
     "ML20M": "ml-20m",
     "ML25M": "ml-25m",
+    "Coat": "coat",
     "Table": "table",
 }
+SHOPS = {name: dataset for name, dataset in DATASETS.items() if name != "Coat"}  # sessions need times
+SHOPS |= {"Synthetic": "synthetic-shop", "Tianchi": "tianchi"}
+SONGS = {"Synthetic": "synthetic-songs", "NowPlaying": "nowplaying"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,30 @@ class Kind:
         }
 
 
-KINDS = (Kind("Frame", "frame"),)
+KINDS = (
+    Kind("Frame", "frame"),
+    Kind("Seq", "seq", options={"observation": "sequence", "frame_size": 50, "min_history": 1, "opening": "least"}),
+    Kind("DRR", "drr", options={"observation": "user_history", "frame_size": 5}),
+    Kind("Session", "session", SHOPS, options={"repeats": "allow"}),
+    Kind("Playlist", "playlist", SONGS, options={"mapper": "box"}),
+    Kind("InterestEvolution", "interest_evolution", {}, options={"k": 2, "horizon": 1000, "repeats": "allow"}),
+    Kind("LongTermSatisfaction", "long_term_satisfaction", {}, options={"horizon": 60, "repeats": "allow"}),
+    Kind("Boredom", "boredom", {}, options={"horizon": 40}),
+    Kind("Drift", "drift", {}, options={"horizon": 40}),
+    Kind("Slate", "slate", {}, options={"k": 3, "horizon": 100, "repeats": "allow"}),
+)
+
+
+def registered(env_id: str) -> dict[str, Any]:
+    """Returns the options an id stands for.
+
+    Raises:
+        DataError: if it is no id of this project.
+    """
+    known = {name: options for kind in KINDS for name, options in kind.ids().items()}
+    if env_id not in known:
+        raise DataError(f"the id must be one of {', '.join(known)}, got {env_id!r}; `python -m recgym list` shows them")
+    return dict(known[env_id])
 
 
 def register_envs() -> None:

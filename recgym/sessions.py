@@ -103,9 +103,17 @@ class Sessions:
         self.random.step += 1
         terminated = response.left
         truncated = response.ended | (self.random.step >= self.horizon)
-        if self._may_run_out:
-            truncated |= np.count_nonzero(~self.seen[:, :-1], axis=1) < slate.shape[1]
+        if self.repeats == "mask":
+            truncated |= self._left_to_show() < slate.shape[1]
         return rewards, terminated, truncated & ~terminated
+
+    def _left_to_show(self) -> Any:
+        """Returns how many unseen items each row could show now (B,), or n_items where no row can run out of them."""
+        candidates = self.candidates()
+        if candidates is not None:
+            unseen = ~self.seen[np.arange(len(candidates))[:, None], candidates]
+            return np.count_nonzero(unseen & (candidates != self.n_items), axis=1)
+        return np.count_nonzero(~self.seen[:, :-1], axis=1) if self._may_run_out else self.n_items
 
     def _void(self, slate: np.ndarray, candidates: Any) -> np.ndarray:
         """Returns which places count as empty (B, k) bool, repeats and no candidates; notes what was shown as seen."""

@@ -16,10 +16,11 @@ from gymnasium.vector.utils import batch_space
 from recgym.actions import ActionMapper, EmbeddingActions, ItemActions
 from recgym.catalog import Catalog
 from recgym.errors import ActionError, DataError
+from recgym.infos import Infos
 from recgym.options import asked_users, check_choice, check_items, check_sizes, reset_mask, row_seeds
-from recgym.render import METADATA, View, as_image, as_text
+from recgym.render import METADATA, as_image, as_text
 from recgym.sessions import ALL, Sessions
-from recgym.spaces import OBSERVATIONS, masked_infos, observation_space, observe, one_row, padded_ids, scalar_ids
+from recgym.spaces import OBSERVATIONS, observation_space, observe
 
 if TYPE_CHECKING:
     from recgym.users.base import UserModel
@@ -46,6 +47,9 @@ class RecVectorEnv(VectorEnv):
     |---|---|
     | `observation="frame"` | Box (F*(d+1),) float32: F item vectors oldest first, then F rewards oldest first |
     | `observation="history"` | Dict: `items` Box 0..n (F,) int32, left-padded with n; `rewards` Box (F,) float32 |
+    | `observation="user_history"` | the same and `user` Discrete(n_users), the index of `infos["user"]` |
+    | `observation="sequence"` | that of `"history"` and `length` Discrete(F+1): how many of the last are events |
+    | `observation="sequence_embeddings"` | `embeddings` Box -1..1 (F, d) float32, `rewards` and `length` |
     | `action="embedding"` | Box -1..1 (d,) float32: the k nearest items by `mapper` are shown |
     | `action="item"` | Discrete(n), or MultiDiscrete of k of them |
 
@@ -78,8 +82,9 @@ class RecVectorEnv(VectorEnv):
         horizon: Steps after which a session is cut off.
         k: Items shown together.
         action: `"embedding"` or `"item"`.
-        mapper: `"inner"`, `"cosine"` or `"l2"`; for vectors only (see `EmbeddingActions`).
-        observation: `"frame"` or `"history"`.
+        mapper: `"inner"`, `"cosine"`, `"l2"` or `"box"`; for vectors only (see `EmbeddingActions`).
+        approximate_above: Items above which the search for the nearest is approximate; None: never (see there).
+        observation: One of the five above.
         repeats: `"mask"`, `"zero"` or `"allow"`.
         miss_reward: What an item earns that is shown for the first time and not answered.
         autoreset_mode: `"NextStep"`, `"SameStep"` or `"Disabled"`, or Gymnasium's enum.
@@ -104,6 +109,7 @@ class RecVectorEnv(VectorEnv):
         k: int = 1,
         action: str = "embedding",
         mapper: str = "inner",
+        approximate_above: int | None = None,
         observation: str = "frame",
         repeats: str = "mask",
         miss_reward: float = 0.0,
@@ -129,8 +135,10 @@ class RecVectorEnv(VectorEnv):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
-        self._mapper_name = mapper
-        self.single_observation_space = observation_space(observation, catalog, frame_size, users.reward_range)
+        self._mapper_options: dict[str, Any] = {"mapper": mapper, "approximate_above": approximate_above}
+        self.single_observation_space = observation_space(
+            observation, catalog, frame_size, users.reward_range, len(users.user_ids)
+        )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._sessions = Sessions(users, num_envs, frame_size, k, self.horizon, repeats, miss_reward)
         self._derive()
@@ -144,10 +152,10 @@ class RecVectorEnv(VectorEnv):
         self.mapper: ActionMapper = (
             ItemActions(self.catalog.n_items, self.k)
             if self.action == "item"
-            else EmbeddingActions(self.catalog, self.k, self._mapper_name)
+            else EmbeddingActions(self.catalog, self.k, **self._mapper_options)
         )
         self._sessions.users = self.users
-        self._user_ids, self._item_ids = scalar_ids(self.users.user_ids), padded_ids(self.catalog.item_ids)
+        self._infos = Infos(self.catalog, self.users.user_ids)
 
     # -- Gymnasium's interface -------------------------------------------------------------------------------------
 
@@ -171,7 +179,7 @@ class RecVectorEnv(VectorEnv):
         rows: Any = slice(None) if mask is None else np.flatnonzero(mask)
         self._sessions.begin(rows, None if asked is None else asked[rows])
         self._ended[rows] = False
-        return self._observation(), self._infos(mask)
+        return self._observation(), self._infos.of(self._sessions, mask)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Shows what the actions ask for; returns observations, rewards, terminations, truncations and infos."""
@@ -191,25 +199,34 @@ class RecVectorEnv(VectorEnv):
         last: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             if done.any():
-                last = self._last(done)
+                last = self._infos.last(self._sessions, done, self._observation(np.flatnonzero(done)))
                 self._sessions.begin(np.flatnonzero(done))
         else:
             self._ended = done
-        return self._observation(), rewards, terminated, truncated, self._infos() | last
+        return self._observation(), rewards, terminated, truncated, self._infos.of(self._sessions) | last
 
     def render(self) -> tuple[Any, ...] | None:
         """Returns one picture (H, W, 3) uint8 or text per row, by `render_mode`."""
         if self.render_mode is None:
             gym.logger.warn("render() needs a render_mode; pass render_mode='ansi' or 'rgb_array' when making the env")
             return None
-        views = [self._view(row) for row in range(self.num_envs)]
+        views = [self._infos.view(self._sessions, row) for row in range(self.num_envs)]
         if self.render_mode == "ansi":
             return tuple(as_text(view) for view in views)
         return tuple(as_image(view, self.frame_size, self.k) for view in views)
 
+    def candidates(self) -> Any:
+        """Returns the items that the user model lets be shown now (B, C), padded with n_items; None: all of them."""
+        return self._sessions.candidates()
+
     def action_masks(self) -> np.ndarray:
         """Returns which items may be shown now (B, n_items) bool: candidates; under `repeats="mask"`, unseen ones."""
         return self._sessions.allowed()
+
+    @property
+    def user_state(self) -> Any:
+        """What the user model remembers of every row: for policies that know the truth; None before the first reset."""
+        return self._sessions.state
 
     # -- parts of a step -------------------------------------------------------------------------------------------
 
@@ -241,49 +258,12 @@ class RecVectorEnv(VectorEnv):
         self.seeded = True
 
     def _observation(self, rows: Any = ALL) -> Any:
-        return observe(self.observation, self.catalog, self._sessions.items[rows], self._sessions.rewards[rows])
-
-    def _infos(self, rows: np.ndarray | None = None) -> dict[str, Any]:
-        """Returns the infos of every row, or of rows (B,) bool, with their masks."""
-        now = self._sessions
-        columns = {
-            "user": now.user.copy(),
-            "user_id": self._user_ids[now.user],
-            "items": now.slate.copy(),
-            "item_ids": self._item_ids[now.slate],
-            "answered": now.answered.copy(),
-            "item_rewards": now.worth.copy(),
-        }
-        return masked_infos(columns, rows)
-
-    def _last(self, done: np.ndarray) -> dict[str, Any]:
-        """Returns `final_obs` and `final_info`: the last observation and info of the rows that are done (B,) bool."""
-        rows = np.flatnonzero(done)
-        batch = self._observation(rows)
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        for place, row in enumerate(rows):
-            final_obs[row] = one_row(batch, place)
-        final = {"final_obs": final_obs, "final_info": self._infos(done)}
-        return final | {f"_{name}": done.copy() for name in final}
-
-    def _view(self, row: int) -> View:
-        now = self._sessions
-        slate = [int(item) for item in now.slate[row] if item != now.n_items]
-        frame = zip(now.items[row].tolist(), now.rewards[row].tolist(), strict=True)
-        return View(
-            user=str(self._user_ids[now.user[row]]),
-            step=int(now.random.step[row]),
-            horizon=self.horizon,
-            total=float(now.total[row]),
-            shown=[self.catalog.title(item) for item in slate],
-            answered=now.answered[row].tolist()[: len(slate)],
-            frame=[(self.catalog.title(item), reward) for item, reward in frame if item != now.n_items],
-        )
+        return observe(self.observation, self.catalog, self._sessions, rows)
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = {"mapper", "_user_ids", "_item_ids"} | ({"catalog", "users"} if self.recipe else set())
+        left_out = {"mapper", "_infos"} | ({"catalog", "users"} if self.recipe else set())
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -147,7 +147,9 @@ def test_extreme_but_finite_actions_choose_an_item():
 
 
 def test_unknown_mapper():
-    with pytest.raises(DataError, match=r"mapper must be one of \('inner', 'cosine', 'l2'\), got 'dot'; choose one"):
+    with pytest.raises(
+        DataError, match=r"mapper must be one of \('inner', 'cosine', 'l2', 'box'\), got 'dot'; choose one"
+    ):
         EmbeddingActions(make_catalog(), mapper="dot")
 
 

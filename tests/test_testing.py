@@ -154,7 +154,7 @@ class NeighbourReset(Planted):
             super().reset(
                 options={"reset_mask": mask | np.roll(mask, 1)} if mask.dtype == bool and mask.any() else options
             )
-            return self._observation(), self._infos(mask)
+            return self._observation(), self._infos.of(self._sessions, mask)
         return super().reset(seed=seed, options=options)
 
 

@@ -1,6 +1,10 @@
 """User models: who opens a session, how they answer a slate, when they leave."""
 
 from recgym.users.base import Opening, Response, UserModel
+from recgym.users.clicks import Clicks
+from recgym.users.drr import DRRUsers
+from recgym.users.playlist import PlaylistUsers
 from recgym.users.replay import ReplayUsers
+from recgym.users.simulated import SimulatedUsers
 
-__all__ = ["Opening", "ReplayUsers", "Response", "UserModel"]
+__all__ = ["Clicks", "DRRUsers", "Opening", "PlaylistUsers", "ReplayUsers", "Response", "SimulatedUsers", "UserModel"]

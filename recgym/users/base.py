@@ -79,5 +79,5 @@ class UserModel(Protocol):
         ...
 
     def candidates(self, random: RowRandom, rows: Any, state: Any) -> Any:
-        """Returns the items that may be shown now (B, C) int, padded with n_items; None means all."""
+        """Returns the items that may be shown now (B, C) int, each once, padded with n_items; None means all."""
         ...

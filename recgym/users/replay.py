@@ -11,6 +11,7 @@ from recgym.log import InteractionLog
 from recgym.options import check_choice
 from recgym.rng import RowRandom
 from recgym.users.base import START_STREAM, Opening, Response
+from recgym.users.clicks import clicks_of
 
 
 class ReplayState(NamedTuple):
@@ -27,7 +28,9 @@ class ReplayUsers:
 
     **Start.** A user is drawn uniformly from the servable ones. Their first F events are the opening frame; the events
     after it are the answers they can give. Users with F events or fewer are served when `min_history` is below F: they
-    open with their first `min_history` events, padded on the left.
+    open with their first `min_history` events, padded on the left; under `opening="least"` everyone does. With `reach`,
+    events that stand before a user's first in the log may fill the frame too, and count as history: a person's earlier
+    sessions, where each user of the log is one session.
 
     **Answer**, for a user u, a shown item i and r(u, i) the logged reward after the opening frame (the latest, if
     i stands there twice):
@@ -37,11 +40,12 @@ class ReplayUsers:
     | `"answer"` | u has r(u, i) | r(u, i) | the answered items, in slate order, with their rewards |
     | `"log"` | i is the item of u's next event | its reward | the next event, whatever was shown |
 
-    Under `answers="first"` only the first answered item of a slate counts.
+    Under `answers="first"` only the first answered item of a slate counts. With `clicks`, an item that would be
+    answered is only where that model of `recgym.users.clicks.Clicks` has it clicked.
 
     **Ends.** Under `"answer"` a user who has given as many answers as there are different items after the opening frame
     has none left; under `"log"` the log ends with the user's last event. Either ends the data, not the user's story,
-    so it truncates; `end_of_log="terminal"` makes it terminate.
+    so it truncates; `end_of_log="terminal"` makes it terminate, and `over` says of each user which it is.
 
     **Mind** that this is no unbiased simulator: an item the user never rated counts as a miss, liked or not.
 
@@ -52,6 +56,12 @@ class ReplayUsers:
         end_of_log: `"truncate"` or `"terminal"`.
         min_history: Events an opening frame must have; None means `frame_size`. A user needs one more.
         answers: `"all"` or `"first"`.
+        opening: `"full"`, or `"least"`: the opening frame has `min_history` events even where there are more.
+        clicks: None, `"independent"`, `"cascade"` or `"position"`.
+        attraction: Of an item that would be answered, see `Clicks`; with `clicks` only.
+        examination: See there.
+        reach: How many events before each user's first a frame may hold (n_users,) int; None: none.
+        over: Whose story is known to end with the log (n_users,) bool; None: `end_of_log` says it of all.
 
     Raises:
         DataError: if an option is unknown, or no user has enough events.
@@ -66,10 +76,17 @@ class ReplayUsers:
         end_of_log: str = "truncate",
         min_history: int | None = None,
         answers: str = "all",
+        opening: str = "full",
+        clicks: str | None = None,
+        attraction: float = 1.0,
+        examination: float = 0.85,
+        reach: np.ndarray | None = None,
+        over: np.ndarray | None = None,
     ) -> None:
         check_choice("advance", advance, ("answer", "log"))
         check_choice("end_of_log", end_of_log, ("truncate", "terminal"))
         check_choice("answers", answers, ("all", "first"))
+        check_choice("opening", opening, ("full", "least"))
         self.log = log
         self.frame_size = frame_size
         self.min_history = frame_size if min_history is None else min_history
@@ -78,10 +95,22 @@ class ReplayUsers:
         self.advance = advance
         self.end_of_log = end_of_log
         self.answers = answers
+        self.opening = opening
+        self.clicks = clicks_of(clicks, attraction, examination)
         self.n_items = log.n_items
         self.item_ids = log.item_ids
         self.user_ids = log.user_ids
-        self.servable = np.flatnonzero(log.lengths > self.min_history)  # (n,) int64
+        reach = np.zeros(log.n_users, dtype=np.int64) if reach is None else np.asarray(reach)
+        if reach.shape != (log.n_users,) or not ((reach >= 0) & (reach <= log.offsets[:-1])).all():
+            raise DataError(
+                f"reach must be one number per user ({log.n_users},), from 0 to the events before each, got shape "
+                f"{reach.shape} up to {reach.max(initial=0)}; see recgym.session_split.events_before"
+            )
+        self._floor = log.offsets[:-1] - reach  # (n_users,) event a frame reaches back to
+        needed = np.where((log.lengths + reach > frame_size) & (opening == "full"), frame_size, self.min_history)
+        self._first = log.offsets[:-1] + np.maximum(needed - reach, 0)  # (n_users,) event from which on answers count
+        self._terminal = np.full(log.n_users, end_of_log == "terminal") if over is None else np.asarray(over)
+        self.servable = np.flatnonzero(log.offsets[1:] > self._first)  # (n,) int64
         if len(self.servable) == 0:
             raise DataError(
                 f"some user must have at least {self.min_history + 1} events (the opening frame and one answer), got "
@@ -125,11 +154,9 @@ class ReplayUsers:
         if users is None:
             users = self.servable[random.integers(rows, 1, START_STREAM, len(self.servable))[:, 0]]  # (R,)
         log = self.log
-        begin, end = log.offsets[users], log.offsets[users + 1]
-        opening = np.where(end - begin > frame_size, frame_size, self.min_history)  # (R,)
-        first = begin + opening
+        first, end = self._first[users], log.offsets[users + 1]
         events = first[:, None] + np.arange(-frame_size, 0)  # (R, F)
-        padded = events < begin[:, None]
+        padded = events < self._floor[users][:, None]
         events = np.where(padded, 0, events)
         items = np.where(padded, self.n_items, log.items[events]).astype(np.int32)
         rewards = np.where(padded, 0, log.rewards[events]).astype(np.float32)
@@ -141,35 +168,41 @@ class ReplayUsers:
     ) -> tuple[ReplayState, Response]:
         """Returns where each session stands next, and what the log answers; see `UserModel`."""
         if self.advance == "log":
-            return self._respond_next(state, slate)
+            return self._respond_next(random, rows, state, slate)
         event, rated = self._latest(state.user, slate)
-        answered = rated & (event >= state.first[:, None])  # (B, k)
-        if self.answers == "first":
-            answered &= np.cumsum(answered, axis=1) == 1
+        answered = self._given(rated & (event >= state.first[:, None]), random, rows)  # (B, k)
         rewards = self.log.rewards[event]
         left = state.left - answered.sum(axis=1)
-        response = Response(answered, rewards, answered, slate, rewards, *self._ends(left <= 0))
+        response = Response(answered, rewards, answered, slate, rewards, *self._ends(state.user, left <= 0))
         return state._replace(left=left), response
 
-    def _respond_next(self, state: ReplayState, slate: Any) -> tuple[ReplayState, Response]:
+    def _given(self, answered: np.ndarray, random: RowRandom, rows: Any) -> np.ndarray:
+        """Returns which of the answers (B, k) bool that the log holds are given."""
+        if self.clicks is not None:
+            answered = self.clicks.draw(answered, random, rows)
+        return answered & (np.cumsum(answered, axis=1) == 1) if self.answers == "first" else answered
+
+    def _respond_next(
+        self, random: RowRandom, rows: Any, state: ReplayState, slate: Any
+    ) -> tuple[ReplayState, Response]:
         end = self.log.offsets[state.user + 1]
         event = np.minimum(state.next, end - 1)[:, None]  # (B, 1); rows past their end are about to restart
         item, reward = self.log.items[event], self.log.rewards[event]
-        answered = slate == item  # (B, k)
+        answered = self._given(slate == item, random, rows)  # (B, k)
         response = Response(
             answered,
             np.broadcast_to(reward, slate.shape),
             np.ones(item.shape, dtype=bool),
             item,
             reward,
-            *self._ends(state.next + 1 >= end),
+            *self._ends(state.user, state.next + 1 >= end),
         )
         return state._replace(next=state.next + 1), response
 
-    def _ends(self, over: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (left, ended) for the sessions that are over (B,) bool."""
-        never = np.zeros_like(over)
-        return (over, never) if self.end_of_log == "terminal" else (never, over)
+    def _ends(self, user: np.ndarray, done: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (left, ended) for users (B,) whose log is used up where `done` (B,) bool."""
+        left = done & self._terminal[user]
+        return left, done & ~left
 
     def candidates(self, random: RowRandom, rows: Any, state: ReplayState) -> None:
         """Returns None: any item may be shown."""

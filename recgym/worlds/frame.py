@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from recgym.catalog import Catalog
@@ -9,27 +10,15 @@ from recgym.users.replay import ReplayUsers
 from recgym.worlds.logs import load_parts
 
 
-def world(
-    *,
-    frame_size: int = 10,
-    advance: str = "answer",
-    end_of_log: str = "truncate",
-    min_history: int | None = None,
-    answers: str = "all",
-    **data: Any,
-) -> tuple[Catalog, ReplayUsers]:
+def world(*, frame_size: int = 10, **options: Any) -> tuple[Catalog, ReplayUsers]:
     """Returns items and users who replay a named log.
 
     Args:
         frame_size: F.
-        advance: As in `ReplayUsers`, like the three options after it.
-        end_of_log: See there.
-        min_history: See there.
-        answers: See there.
-        **data: What `recgym.worlds.logs.load_parts` takes.
+        **options: What `ReplayUsers` takes (`advance`, `end_of_log`, `min_history`, `answers`, `opening`, `clicks`,
+            `attraction`, `examination`); all others go to `recgym.worlds.logs.load_parts`.
     """
-    parts = load_parts(**data)
-    users = ReplayUsers(
-        parts.served, frame_size, advance=advance, end_of_log=end_of_log, min_history=min_history, answers=answers
-    )
-    return parts.catalog, users
+    of_users = set(inspect.signature(ReplayUsers).parameters) - {"log", "frame_size"}
+    parts = load_parts(**{name: value for name, value in options.items() if name not in of_users})
+    chosen = {name: value for name, value in options.items() if name in of_users}
+    return parts.catalog, ReplayUsers(parts.served, frame_size, **chosen)

@@ -81,15 +81,18 @@ def split_parts(
     missing_vectors: str,
 ) -> Parts:
     """Returns what `load_parts` does, of a log that is loaded already."""
-    given = None if vectors in FITTED else embeddings.load_vectors(vectors, log, missing=missing_vectors)
-    if given is not None:
-        log = given[1]
+    given, log = given_vectors(log, vectors, missing_vectors)
     train, test = log.split_users(test_size=test_size, seed=split_seed)
-    catalog = _fitted_catalog(train, vectors, {"dim": dim, "normalise": normalise}) if given is None else given[0]
+    catalog = given or fitted_catalog(train, vectors, dim=dim, normalise=normalise)
     return Parts(catalog, {"train": train, "test": test, "all": log}[split], train)
 
 
-def _fitted_catalog(train: InteractionLog, method: str, options: dict[str, Any]) -> Catalog:
+def given_vectors(log: InteractionLog, vectors: str, missing: str) -> tuple[Catalog | None, InteractionLog]:
+    """Returns the items with the vectors of a file, and the log of these items; None and the log if none is named."""
+    return (None, log) if vectors in FITTED else embeddings.load_vectors(vectors, log, missing=missing)
+
+
+def fitted_catalog(train: InteractionLog, method: str, **options: Any) -> Catalog:
     """Returns the items with vectors fitted on the training log, from the cache where they are there."""
 
     def build(folder: Path) -> None:

@@ -16,16 +16,14 @@ import pytest
 
 import recgym
 from recgym.errors import MissingDataError
-from recgym.registry import DATASETS
 from recgym.rng import uniforms
+
+sys.path.append(str(Path(__file__).parent.parent))  # where `kinds` is, when this file is run by itself
+
+from kinds import DATASET_OF, DIM, KIND_OF, VARIANTS, cases, data_of
 
 RECORD = Path(__file__).with_name("hashes.json")
 ROWS, STEPS = 8, 200
-VARIANTS = {  # name -> options besides item actions
-    "default": {},
-    "slate": {"k": 3, "miss_reward": -0.1, "repeats": "zero"},
-    "log": {"advance": "log", "end_of_log": "terminal", "split": "test"},
-}
 
 
 def write_table(path):
@@ -41,19 +39,22 @@ def write_table(path):
 
 
 def trajectory(env_id, options):
-    """Returns the hash of the data and of the run: half of the actions are items the user rated, half any item."""
+    """Returns the hash of the data and of the run: half of the actions are items the user has a record of, half any."""
+    width = DIM.get(KIND_OF[env_id], {"dim": 8})
     env = gym.make_vec(
-        env_id, num_envs=ROWS, action="item", observation="history", autoreset_mode="SameStep", dim=8, **options
+        env_id, num_envs=ROWS, action="item", observation="history", autoreset_mode="SameStep", **{**width, **options}
     )
-    log = env.users.log
-    data = digest(log.items, log.rewards, log.offsets)
+    log = getattr(env.users, "log", None)
+    data = digest(log.items, log.rewards, log.offsets) if log is not None else ""
     drawn = uniforms(2024, STEPS * ROWS * env.k * 2).reshape(STEPS, 2, ROWS, env.k)
     observation, infos = env.reset(seed=7)
     seen = [infos["user"], observation["items"]]
     for chance, place in drawn:
-        begin, end = log.offsets[infos["user"]][:, None], log.offsets[infos["user"] + 1][:, None]
-        rated = log.items[begin + (place * (end - begin)).astype(np.int64)]
-        actions = np.where(chance < 0.5, rated, (place * log.n_items).astype(np.int64))
+        actions = (place * env.users.n_items).astype(np.int64)
+        if log is not None:
+            begin, end = log.offsets[infos["user"]][:, None], log.offsets[infos["user"] + 1][:, None]
+            rated = log.items[begin + (place * (end - begin)).astype(np.int64)]
+            actions = np.where(chance < 0.5, rated, actions)
         observation, rewards, terminated, truncated, infos = env.step(actions if env.k > 1 else actions[:, 0])
         final = infos.get("final_info", infos)
         seen += [infos["user"], infos["items"], final["items"], final["answered"], rewards, terminated, truncated]
@@ -70,51 +71,48 @@ def digest(*arrays):
     return total.hexdigest()
 
 
-def cases():
-    return [
-        (name, variant)
-        for name in DATASETS
-        for variant in (VARIANTS if name in ("Synthetic", "Table") else ["default"])
-    ]
+def run(env_id, variant, folder):
+    table = write_table(Path(folder) / "plays.csv") if data_of(env_id) == "Table" else {}
+    return trajectory(env_id, {**table, **VARIANTS[KIND_OF[env_id]][variant]})
 
 
-def run(name, variant, folder):
-    table = write_table(Path(folder) / "plays.csv") if name == "Table" else {}
-    return trajectory(f"recgym/{name}-Frame-v0", {**table, **VARIANTS[variant]})
-
-
-@pytest.mark.parametrize(("name", "variant"), cases())
-def test_trajectory_is_the_recorded_one(name, variant, tmp_path):
-    if name not in ("Synthetic", "Table"):
+@pytest.mark.parametrize(("env_id", "variant"), cases(VARIANTS))
+def test_trajectory_is_the_recorded_one(env_id, variant, tmp_path):
+    is_ours = data_of(env_id) in ("Synthetic", "Table")
+    if not is_ours:
         try:
-            recgym.datasets.load(DATASETS[name])
+            recgym.datasets.load(DATASET_OF[env_id])
         except MissingDataError:
-            pytest.skip(f"the data of {DATASETS[name]} is not on this machine")
-    recorded = json.loads(RECORD.read_text()).get(f"recgym/{name}-Frame-v0 {variant}")
+            pytest.skip(f"the data of {DATASET_OF[env_id]} is not on this machine")
+    recorded = json.loads(RECORD.read_text()).get(f"{env_id} {variant}")
     if recorded is None:
         pytest.skip("this id was never recorded with its data at hand; python tests/golden/test_golden.py does it")
-    found = run(name, variant, tmp_path)
-    if name not in ("Synthetic", "Table") and found["data"] != recorded["data"]:
-        pytest.skip(f"this copy of {DATASETS[name]} is not the one that was recorded")
+    found = run(env_id, variant, tmp_path)
+    if not is_ours and found["data"] != recorded["data"]:
+        pytest.skip(f"this copy of {DATASET_OF[env_id]} is not the one that was recorded")
     assert found == recorded, "the same seed and actions give another run: register a new version and keep this one"
 
 
 def test_a_changed_rule_changes_the_hash(tmp_path):
-    assert (
-        run("Table", "default", tmp_path)["run"]
-        != trajectory("recgym/Table-Frame-v0", {**write_table(tmp_path / "plays.csv"), "horizon": 19})["run"]
-    )
+    changed = trajectory("recgym/Table-Frame-v0", {**write_table(tmp_path / "plays.csv"), "horizon": 19})
+    assert run("recgym/Table-Frame-v0", "default", tmp_path)["run"] != changed["run"]
+
+
+def test_every_id_of_our_own_data_is_recorded():
+    recorded = json.loads(RECORD.read_text())
+    ours = [f"{env_id} {variant}" for env_id, variant in cases(VARIANTS) if data_of(env_id) in ("Synthetic", "Table")]
+    assert not [name for name in ours if name not in recorded]
 
 
 def main():
     """Records the ids that are not recorded yet and whose data is here."""
     recorded = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for name, variant in cases():
-        key = f"recgym/{name}-Frame-v0 {variant}"
+    for env_id, variant in cases(VARIANTS):
+        key = f"{env_id} {variant}"
         if key not in recorded:
             try:
                 with tempfile.TemporaryDirectory() as folder:
-                    recorded[key] = run(name, variant, folder)
+                    recorded[key] = run(env_id, variant, folder)
             except MissingDataError:
                 sys.stderr.write(f"{key}: no data, not recorded\n")
     RECORD.write_text(json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
@@ -14,7 +15,9 @@ from gymnasium.vector.utils import batch_space, iterate
 _RESERVED = ("final_obs", "final_info")
 
 
-def check_vector_env(env: VectorEnv, n_steps: int = 200, seed: int = 0) -> None:
+def check_vector_env(
+    env: VectorEnv, n_steps: int = 200, seed: int = 0, single: Callable[[], gym.Env] | None = None
+) -> None:
     """Raises AssertionError, saying what is wrong, unless `env` keeps Gymnasium's contract for vector environments.
 
     Checked: spaces are batches of the single ones; the autoreset mode stands in a metadata of the instance's own and as
@@ -27,6 +30,7 @@ def check_vector_env(env: VectorEnv, n_steps: int = 200, seed: int = 0) -> None:
         env: The environment, in one of the three autoreset modes. It is reset and stepped, not closed.
         n_steps: Steps with random actions; some session should end within them, or the mode cannot be checked.
         seed: Seed of resets and actions.
+        single: Makes the environment of one row; if given, row i must equal it seeded `seed + i`, infos included.
     """
     _check_attributes(env)
     mode = env.metadata["autoreset_mode"]
@@ -37,6 +41,8 @@ def check_vector_env(env: VectorEnv, n_steps: int = 200, seed: int = 0) -> None:
     if mode == AutoresetMode.DISABLED:
         _check_masks(env, seed)
         _check_neighbours(env, seed)
+    if single is not None:
+        _check_singles(env, [single() for _ in range(env.num_envs)], n_steps, seed)
 
 
 def _check_attributes(env: VectorEnv) -> None:
@@ -189,6 +195,49 @@ def _check_neighbours(env: VectorEnv, seed: int) -> None:
             name = f"row {row} in step {number} with and without a partial reset of row 0"
             assert_same(_rows(env, plain[0])[row], _rows(env, disturbed_step[0])[row], name)
             assert_same([part[row] for part in plain[1:4]], [part[row] for part in disturbed_step[1:4]], name)
+
+
+def _check_singles(env: VectorEnv, singles: list[gym.Env], n_steps: int, seed: int) -> None:
+    """Row i gives what the single environment seeded `seed + i` gives, whichever autoreset mode."""
+    mode = env.metadata["autoreset_mode"]
+    env.action_space.seed(seed)
+    returned = env.reset(seed=seed)
+    for row, one in enumerate(singles):
+        _check_row(env, returned, row, one.reset(seed=seed + row))
+    done = np.zeros(env.num_envs, dtype=bool)
+    for _ in range(n_steps):
+        actions = env.action_space.sample()
+        observation, *outcome, infos = env.step(actions)
+        for row, (one, action) in enumerate(zip(singles, iterate(env.action_space, actions), strict=True)):
+            if mode == AutoresetMode.NEXT_STEP and done[row]:
+                _check_row(env, (observation, infos), row, one.reset())
+                continue
+            seen, *expected, info = one.step(action)
+            assert [part[row] for part in outcome] == expected, f"row {row} must equal the single env, got {outcome}"
+            if mode == AutoresetMode.SAME_STEP and (expected[1] or expected[2]):
+                assert_same(infos["final_obs"][row], seen, f"the last observation of row {row} and the single env's")
+                _check_info(infos["final_info"], row, info)
+                seen, info = one.reset()
+            _check_row(env, (observation, infos), row, (seen, info))
+        done = outcome[1] | outcome[2]
+        if mode == AutoresetMode.DISABLED and done.any():
+            returned = env.reset(options={"reset_mask": done.copy()})
+            for index in np.flatnonzero(done):
+                _check_row(env, returned, int(index), singles[index].reset())
+    for one in singles:
+        one.close()
+
+
+def _check_row(env: VectorEnv, batch: tuple, row: int, single: tuple) -> None:
+    assert_same(_rows(env, batch[0])[row], single[0], f"the observation of row {row} and the single environment's")
+    _check_info(batch[1], row, single[1])
+
+
+def _check_info(infos: dict, row: int, info: dict) -> None:
+    for name, value in info.items():
+        found: Any = infos[name][row] if name in infos and infos[f"_{name}"][row] else None
+        same = np.array_equal(found, value) or _equal(found, value)
+        assert same, f"info {name!r} of row {row} must be the single environment's {value!r}, got {found!r}"
 
 
 def _rows(env: VectorEnv, observation: Any) -> list[Any]:

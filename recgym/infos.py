@@ -1,0 +1,105 @@
+"""What an environment says besides observations: infos with their masks, last observations, and views to draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recgym.catalog import Catalog
+from recgym.render import View
+from recgym.sessions import Sessions
+from recgym.spaces import one_row
+
+
+class Infos:
+    """Makes the infos of a vector environment; ids stand in the type a batch of them has.
+
+    Args:
+        catalog: The items.
+        user_ids: Outside ids of the users (n_users,).
+    """
+
+    def __init__(self, catalog: Catalog, user_ids: np.ndarray) -> None:
+        self.catalog = catalog
+        self.user_ids = scalar_ids(user_ids)
+        self.item_ids = padded_ids(catalog.item_ids)
+
+    def of(self, now: Sessions, rows: np.ndarray | None = None) -> dict[str, Any]:
+        """Returns the infos of every row, or of rows (B,) bool, as new arrays with their masks."""
+        columns = {
+            "user": now.user.copy(),
+            "user_id": self.user_ids[now.user],
+            "items": now.slate.copy(),
+            "item_ids": self.item_ids[now.slate],
+            "answered": now.answered.copy(),
+            "item_rewards": now.worth.copy(),
+        }
+        return masked_infos(columns, rows)
+
+    def last(self, now: Sessions, done: np.ndarray, observations: Any) -> dict[str, Any]:
+        """Returns `final_obs` and `final_info` of the rows that are done (B,) bool.
+
+        Args:
+            now: The sessions.
+            done: Which rows ended.
+            observations: The last observations of these rows, in their order.
+        """
+        final_obs = np.full(len(done), None, dtype=object)
+        for place, row in enumerate(np.flatnonzero(done)):
+            final_obs[row] = one_row(observations, place)
+        final = {"final_obs": final_obs, "final_info": self.of(now, done)}
+        return final | {f"_{name}": done.copy() for name in final}
+
+    def view(self, now: Sessions, row: int) -> View:
+        """Returns what `recgym.render` draws of one row."""
+        slate = [int(item) for item in now.slate[row] if item != now.n_items]
+        frame = zip(now.items[row].tolist(), now.rewards[row].tolist(), strict=True)
+        return View(
+            user=str(self.user_ids[now.user[row]]),
+            step=int(now.random.step[row]),
+            horizon=now.horizon,
+            total=float(now.total[row]),
+            shown=[self.catalog.title(item) for item in slate],
+            answered=now.answered[row].tolist()[: len(slate)],
+            frame=[(self.catalog.title(item), reward) for item, reward in frame if item != now.n_items],
+        )
+
+
+def padded_ids(item_ids: np.ndarray) -> np.ndarray:
+    """Returns ids (n_items + 1,) whose last, for an empty place, is -1, NaN or None; text becomes Python objects.
+
+    (Gymnasium's checker compares arrays of infos as numbers, unless they hold objects.)
+    """
+    if item_ids.dtype.kind in "iub":
+        return np.append(item_ids.astype(np.int64), -1)
+    if item_ids.dtype.kind == "f":
+        return np.append(item_ids.astype(np.float64), np.nan)
+    return np.fromiter([*item_ids.tolist(), None], dtype=object, count=len(item_ids) + 1)
+
+
+def scalar_ids(user_ids: np.ndarray) -> np.ndarray:
+    """Returns ids (n_users,) in the type a batch of them has in infos: int64, float64, or Python objects."""
+    if user_ids.dtype.kind in "iub":
+        return user_ids.astype(np.int64)
+    if user_ids.dtype.kind == "f":
+        return user_ids.astype(np.float64)
+    return np.fromiter(user_ids.tolist(), dtype=object, count=len(user_ids))
+
+
+def masked_infos(columns: dict[str, np.ndarray], rows: np.ndarray | None) -> dict[str, Any]:
+    """Returns infos as a vector environment gives them: every column with a mask `_name` of the rows that have it.
+
+    Args:
+        columns: By name, each (B,) or (B, k); they are not copied where all rows have them.
+        rows: Which rows have an info (B,) bool, or None for all; the others hold zeros, or None in object columns.
+    """
+    infos: dict[str, Any] = {}
+    for name, column in columns.items():
+        if rows is None:
+            infos[name], infos[f"_{name}"] = column, np.ones(len(column), dtype=np.bool_)
+            continue
+        empty = np.full(column.shape, None) if column.dtype == object and column.ndim == 1 else np.zeros_like(column)
+        empty[rows] = column[rows]
+        infos[name], infos[f"_{name}"] = empty, rows.copy()
+    return infos

@@ -1,0 +1,63 @@
+"""Too much of a topic within a short time, and the topic, or everything, loses its appeal for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from recgym.users.parts.base import Items, Luck, Part, Shown
+
+
+@dataclass(frozen=True)
+class Boredom(Part):
+    """`limit` answers on one topic within the last `window` slates bore a user for `lasts` slates.
+
+    While bored, items of that topic appeal by `drop` less (`scope="topic"`), or all items do (`scope="everything"`,
+    users who turn away and come back).
+
+    Memory: for each topic, the slates since its last `limit` answers and the slates that boredom goes on.
+
+    Source: SARDINE (Deffayet et al. 2024), its two modes; there a bored topic's taste becomes zero.
+    """
+
+    limit: int = 5
+    window: int = 10
+    lasts: int = 5
+    drop: float = 20.0
+    scope: Literal["topic", "everything"] = "topic"
+
+    def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
+        """Returns memories of nobody bored (R, n_topics * (limit + 1)): ages of answers, then slates to go."""
+        ages = np.full((len(users), items.n_topics * self.limit), float(self.window))
+        return np.concatenate([ages, np.zeros((len(users), items.n_topics))], axis=1)
+
+    def appeal(self, own: np.ndarray, shown: Shown, appeal: np.ndarray) -> np.ndarray:
+        """Returns appeal (B, k), less by `drop` where boring."""
+        bored = self._split(own)[1] > 0  # (B, n_topics)
+        if self.scope == "everything":
+            return appeal - self.drop * bored.any(axis=1, keepdims=True)
+        padded = np.concatenate([bored, np.zeros((len(bored), 1), dtype=bool)], axis=1)
+        return appeal - self.drop * np.take_along_axis(padded, shown.topic, axis=1)
+
+    def update(self, own: np.ndarray, shown: Shown, luck: Luck) -> np.ndarray:
+        """Returns memories after a slate: answers age, boredom wears off or begins."""
+        ages, bored = self._split(own)
+        ages, bored = np.minimum(ages + 1.0, self.window), np.maximum(bored - 1.0, 0.0)
+        rows = np.arange(len(own))
+        for place in range(shown.slate.shape[1]):
+            hit = np.flatnonzero(shown.answered[:, place])
+            topic = shown.topic[hit, place]
+            older = ages[rows[hit], topic]  # (h, limit), newest first
+            ages[rows[hit], topic] = np.concatenate([np.zeros((len(hit), 1)), older[:, :-1]], axis=1)
+        too_much = ages[:, :, -1] < self.window  # (B, n_topics): even the oldest of `limit` answers is recent
+        bored = np.where(too_much, float(self.lasts), bored)
+        ages[too_much] = self.window
+        return np.concatenate([ages.reshape(len(own), -1), bored], axis=1)
+
+    def _split(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns ages of answers (B, n_topics, limit), newest first, and slates that boredom goes on (B, n_topics)."""
+        n_topics = own.shape[1] // (self.limit + 1)
+        ages = own[:, : n_topics * self.limit].reshape(len(own), n_topics, self.limit)
+        return ages.copy(), own[:, n_topics * self.limit :]

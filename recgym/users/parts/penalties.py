@@ -1,0 +1,43 @@
+"""Places further down appeal less, and so do items like the others of their slate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recgym.users.parts.base import Part, Shown
+
+
+@dataclass(frozen=True)
+class PositionPenalty(Part):
+    """Place i, counted from 0, appeals by `weight * i` less.
+
+    Source: the linear position bias of RecSim NG's interest evolution (Mladenov et al. 2021).
+    """
+
+    weight: float = 0.3
+
+    def appeal(self, own: np.ndarray, shown: Shown, appeal: np.ndarray) -> np.ndarray:
+        """Returns appeal (B, k) less the penalty."""
+        return appeal if shown.alone else appeal - self.weight * np.arange(appeal.shape[1])
+
+
+@dataclass(frozen=True)
+class SimilarityPenalty(Part):
+    """An item appeals by `weight * cosine(item, mean of the slate)` less.
+
+    Source: the slate interaction of KuaiSim (Zhao et al. 2023), 0.2 of probability there; of appeal here.
+    """
+
+    weight: float = 1.0
+
+    def appeal(self, own: np.ndarray, shown: Shown, appeal: np.ndarray) -> np.ndarray:
+        """Returns appeal (B, k) less the penalty; a slate of one item has none."""
+        if shown.alone:
+            return appeal
+        n = shown.real.sum(axis=1, keepdims=True)  # (B, 1)
+        mean = shown.vectors.sum(axis=1) / np.maximum(n, 1)  # (B, d)
+        lengths = np.linalg.norm(shown.vectors, axis=2) * np.linalg.norm(mean, axis=1, keepdims=True)
+        cosine = np.einsum("bkd,bd->bk", shown.vectors, mean) / np.maximum(lengths, 1e-12)
+        return appeal - self.weight * np.where(n > 1, cosine, 0.0)

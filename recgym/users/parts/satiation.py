@@ -1,0 +1,38 @@
+"""Appeal that fades with exposure and comes back with time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recgym.users.parts.base import Items, Luck, Part, Shown
+
+
+@dataclass(frozen=True)
+class Satiation(Part):
+    """Each topic has a satiation `s <- keeps * (s + answers on it)`, and its items appeal by `weight * s` less.
+
+    Source: the satiation of Leqi et al. (2021), Rebounding bandits, as in RecLab; the sign is the paper's
+    (RecLab's dense ratings add what its sampled ones subtract).
+    """
+
+    keeps: float = 0.8  # share that is left a slate later
+    weight: float = 1.0
+
+    def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
+        """Returns satiations of nothing (R, n_topics)."""
+        return np.zeros((len(users), items.n_topics))
+
+    def appeal(self, own: np.ndarray, shown: Shown, appeal: np.ndarray) -> np.ndarray:
+        """Returns appeal (B, k) less what the topics have been had."""
+        padded = np.concatenate([own, np.zeros((len(own), 1))], axis=1)  # the topic of an empty place comes last
+        return appeal - self.weight * np.take_along_axis(padded, shown.topic, axis=1)
+
+    def update(self, own: np.ndarray, shown: Shown, luck: Luck) -> np.ndarray:
+        """Returns satiations (B, n_topics) after the answers."""
+        had = np.concatenate([own, np.zeros((len(own), 1))], axis=1)
+        rows = np.arange(len(own))
+        for place in range(shown.slate.shape[1]):
+            had[rows, shown.topic[:, place]] += shown.answered[:, place]
+        return self.keeps * had[:, :-1]

@@ -1,0 +1,52 @@
+"""What is engaging now may satisfy little in the long run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recgym.users.parts.base import Items, Luck, Part, Shown
+
+
+@dataclass(frozen=True)
+class LongTermSatisfaction(Part):
+    """Engagement is bought with satisfaction. An item's *quality* c in 0..1 says how much of a bait it is.
+
+    Satisfaction is `sigmoid(sensitivity * n)` of the net positive exposure n; an answer is worth
+    `exp(N((bait * c + good * (1 - c)) * satisfaction, deviation))`, and moves n to
+    `memory * n - 2 * (c - 1/2) + N(0, noise)`. Without an answer n stays.
+
+    Source: RecSim's long-term satisfaction (Ie et al. 2019, section 6; constants of version 0.2.4 but for
+    `sensitivity`: at its 0.01 satisfaction hardly moves, and baits win for ever).
+    """
+
+    sensitivity: float = 0.3
+    memory: float = 0.7  # share of the exposure that is left a slate later
+    noise: float = 0.05
+    bait: float = 5.0  # log engagement of a bait at full satisfaction
+    good: float = 4.0  # log engagement of a good item
+    deviation: float = 0.1
+
+    @property
+    def bounds(self) -> tuple[float, float]:  # type: ignore[override]
+        """Least and most that an answer is worth: four deviations above the mean."""
+        return 0.0, float(np.exp(max(self.bait, self.good) + 4.0 * self.deviation))
+
+    def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
+        """Returns exposures (R, 1), standard normal."""
+        return luck.normal(1)
+
+    def worth(self, own: np.ndarray, shown: Shown, worth: np.ndarray, luck: Luck | None) -> np.ndarray:
+        """Returns engagement (B, k), instead of what answers were worth so far; without luck, its mean."""
+        satisfaction = 0.5 * (1.0 + np.tanh(0.5 * self.sensitivity * own))  # (B, 1)
+        mean = (self.bait * shown.quality + self.good * (1.0 - shown.quality)) * satisfaction
+        noise = 0.5 * self.deviation**2 if luck is None else self.deviation * luck.normal(mean.shape[1])
+        return np.exp(mean + noise)
+
+    def update(self, own: np.ndarray, shown: Shown, luck: Luck) -> np.ndarray:
+        """Returns exposures (B, 1) after the answers: their mean counts, if there are several."""
+        n = shown.answered.sum(axis=1, keepdims=True)
+        bait = (shown.quality * shown.answered).sum(axis=1, keepdims=True) / np.maximum(n, 1)
+        moved = self.memory * own - 2.0 * (bait - 0.5) + self.noise * luck.normal(1)
+        return np.where(n > 0, moved, own)
