@@ -26,8 +26,8 @@ def block(name: str, rows: Sequence[Row]) -> str:
     parts = [_files(of_files, rows), ""] if of_files else []
     parts += [_plain(others), ""] if others else []
     alone = (
-        " Each figure is of a process of its own, imports excluded; load is the average number of running processes "
-        "when it began."
+        " A figure of files is the quickest of three processes of its own, imports excluded; load is the average "
+        "number of running processes when it began."
     )
     parts += [
         f"{'; '.join(dict.fromkeys(row['protocol'] for row in rows))}.{alone if of_files else ''}",
@@ -52,7 +52,8 @@ def _files(seconds: Sequence[Row], rows: Sequence[Row]) -> str:
     lines = [_HEAD, "|---|---|---|---|---|---|---|---|"]
     for n in sorted({int(row["n"]) for row in seconds}):
         own = [row for row in seconds if int(row["n"]) == n]
-        reads = [float(row["value"]) for row in own if _task(row) in ("read", "stream")]
+        reads = [float(row["value"]) for row in own if _task(row) == "read"]
+        reads = reads or [float(row["value"]) for row in own if _task(row) == "stream"]
         for row in sorted(own, key=lambda row: (_FROM_FILE.index(_task(row)), float(row["value"]))):
             value = float(row["value"])
             memory = of[row["agent"], f"{_task(row)}, peak memory @{n}"]

@@ -95,9 +95,14 @@ def write_manifest(folder: Path, kind: str, version: int, about: Mapping[str, An
         files |= {f"{prefix}/{name}": entry for name, entry in parsed_manifest(inner.parent)["files"].items()}
     own = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     own = {name: file for name, file in own.items() if name != MANIFEST and name not in files}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (name, file), digest in zip(own.items(), pool.map(file_hash, own.values()), strict=True):
-            files[name] = {"size": file.stat().st_size, "sha256": digest}
+    sizes = {name: file.stat().st_size for name, file in own.items()}
+    largest_first = sorted(own, key=lambda name: -sizes[name])
+    with ThreadPoolExecutor(1) as syncing, ThreadPoolExecutor(os.cpu_count()) as hashing:
+        synced = [syncing.submit(_sync, own[name]) for name in largest_first]  # the disk writes while we count
+        hashes = {name: hashing.submit(file_hash, own[name]) for name in largest_first}
+        files |= {name: {"size": sizes[name], "sha256": hashes[name].result()} for name in own}
+        for one in synced:
+            one.result()
     created = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = {"recgym": kind, "version": version, "created": created, "about": dict(about), "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False), encoding="utf-8")

@@ -74,7 +74,7 @@ class Lines:
             line, end, rest = rest.partition(b"\n")
             if not end or not line.strip(b" \r\xef\xbb\xbf") or b'"' in line or b"\r" in line[:-1]:
                 return  # blank, quoted or of several lines
-        n_threads = os.cpu_count() or 1
+        n_threads = 1 + (os.cpu_count() or 1)  # polars parses on threads of its own; these wait for it
         waiting: deque[tuple[_Parts, Future[pa.Table | None]]] = deque()
         with ThreadPoolExecutor(n_threads) as pool:
             while waiting or not at_end:
