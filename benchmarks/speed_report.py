@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.plots import growth_chart
 from benchmarks.results import Results, Row
 
-TITLES = {"speed_data": "From a ratings file to a log", "speed_envs": "Environments"}
+TITLES = {"speed_data": "From a ratings file to a log", "speed_envs": "Environments", "speed_agents": "Learners"}
 _HEAD = "| rows | task | by | seconds | times the fastest reader | processor seconds | peak MB | load |"
 _FROM_FILE = ("read", "stream", "ingest", "second load")  # tasks that the table of files is about
 
@@ -68,8 +68,12 @@ def _files(seconds: Sequence[Row], rows: Sequence[Row]) -> str:
 
 def _plain(rows: Sequence[Row]) -> str:
     lines = ["| task | by | value |", "|---|---|---|"]
-    lines += [f"| {_task(row)} | {row['agent']} | {float(row['value']):,.4g} {row['unit']} |" for row in rows]
+    lines += [f"| {_task(row)} | {row['agent']} | {_shown(float(row['value']))} {row['unit']} |" for row in rows]
     return "\n".join(lines)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _task(row: Row) -> str:

@@ -19,8 +19,8 @@ class ApproximateSearch:
     """Looks at the items in the cells whose centres are nearest to the query, and no others.
 
     The items are parted into cells by k-means. How many cells are looked at is found by trial: as few as give the
-    wanted recall of the ten nearest, on queries of which half are drawn uniformly from the action box (what an agent
-    asks before it has learnt) and half lie in the middle of two items. What is found is scored again as `ExactSearch`
+    wanted recall of the ten nearest, on queries drawn uniformly from the action box (what an agent asks before it has
+    learnt) and on queries in the middle of two items, on each kind by itself. What is found is scored again as `ExactSearch`
     does, so order and ties are the same; blocked items are never returned, and a row for which too few others are found
     is searched exactly.
 
@@ -33,11 +33,11 @@ class ApproximateSearch:
     Args:
         items: As for `ExactSearch` (n_items, d or d + 1); items of largest product must be those nearest to the query.
         dim: d, the part of it that distances are measured in.
-        recall: Share of the ten nearest that must be found, on average.
+        recall: Share of the ten nearest that must be found, on average over either kind of queries.
 
     Attributes:
-        recall: Share that was found.
-        recalls: The same for either half: of the box, of the middles.
+        recall: Share that was found, of the kind where it is less.
+        recalls: Of either kind: of the box, of the middles.
         n_probes: Cells looked at.
         n_cells: Cells there are.
 
@@ -74,11 +74,11 @@ class ApproximateSearch:
         truth = self._exact.largest(queries, k).items
         self.n_probes, self.recall = 1, 0.0
         while self.recall < recall and self.n_probes < self.n_cells:
-            self.n_probes = min(self.n_cells, self.n_probes + max(1, self.n_probes // 8))
+            self.n_probes = min(self.n_cells, self.n_probes + max(1, self.n_probes // 16))
             self._index.nprobe = self.n_probes
             found = self.largest(queries, k).items
             self.recalls = recall_of(found[:half], truth[:half]), recall_of(found[half:], truth[half:])
-            self.recall = sum(self.recalls) / 2
+            self.recall = min(self.recalls)
 
     def largest(self, queries: np.ndarray, k: int, blocked: Any = None) -> Found:
         """Returns k of the items of largest score that are not blocked; see `recgym.search.Search`."""
