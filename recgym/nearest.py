@@ -20,9 +20,9 @@ class ApproximateSearch:
 
     The items are parted into cells by k-means. How many cells are looked at is found by trial: as few as give the
     wanted recall of the ten nearest, on queries drawn uniformly from the action box (what an agent asks before it has
-    learnt) and on queries in the middle of two items, on each kind by itself. What is found is scored again as `ExactSearch`
-    does, so order and ties are the same; blocked items are never returned, and a row for which too few others are found
-    is searched exactly.
+    learnt) and on queries in the middle of two items, on each kind by itself. What is found is scored again as
+    `ExactSearch` does, so order and ties are the same; blocked items are never returned, and a row for which too few
+    others are found is searched exactly.
 
     The gain depends on the vectors: parted well they are found several times as fast, while vectors without clusters
     need nearly all cells. Small catalogs gain nothing.
@@ -72,13 +72,21 @@ class ApproximateSearch:
         queries[half:, : self.dim] = items[pairs, : self.dim].mean(axis=0)
         k = min(10, len(items))
         truth = self._exact.largest(queries, k).items
-        self.n_probes, self.recall = 1, 0.0
-        while self.recall < recall and self.n_probes < self.n_cells:
-            self.n_probes = min(self.n_cells, self.n_probes + max(1, self.n_probes // 16))
-            self._index.nprobe = self.n_probes
-            found = self.largest(queries, k).items
-            self.recalls = recall_of(found[:half], truth[:half]), recall_of(found[half:], truth[half:])
-            self.recall = min(self.recalls)
+        few, enough = 0, self.n_cells  # recall grows with the cells looked at
+        while enough - few > 1:
+            self._look_at((few + enough) // 2)
+            recalls = self._recalls(queries, truth)
+            few, enough = (few, self.n_probes) if min(recalls) >= recall else (self.n_probes, enough)
+        self._look_at(enough)
+        self.recalls = self._recalls(queries, truth)
+        self.recall = min(self.recalls)
+
+    def _look_at(self, n_probes: int) -> None:
+        self.n_probes = self._index.nprobe = n_probes
+
+    def _recalls(self, queries: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+        found, half = self.largest(queries, truth.shape[1]).items, _TRIALS // 2
+        return recall_of(found[:half], truth[:half]), recall_of(found[half:], truth[half:])
 
     def largest(self, queries: np.ndarray, k: int, blocked: Any = None) -> Found:
         """Returns k of the items of largest score that are not blocked; see `recgym.search.Search`."""
