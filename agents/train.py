@@ -64,7 +64,8 @@ def fit_online(
 
     Args:
         agent: Acts with `explore=True`, and learns by `update`.
-        env: With `observation="history"`, autoreset mode `"SameStep"`, k=1, and the actions the agent gives.
+        env: With `observation="history"` or, for agents that know users, `"user_history"`, autoreset mode
+            `"SameStep"`, k=1, and the actions the agent gives.
         n_steps: Steps of the environment, each for all its rows.
         report: Called as `report(step, metrics)` after every step; `reward` is the mean over rows.
         buffer_size: Decisions kept.
@@ -79,12 +80,13 @@ def fit_online(
         DataError: if the environment is not as above.
     """
     found = (env.observation, env.autoreset_mode.value, env.k)
-    if found != ("history", "SameStep", 1):
+    if found[0] not in ("history", "user_history") or found[1:] != ("SameStep", 1):
         raise DataError(
             f"online training needs an environment with observation='history', autoreset_mode='SameStep' and k=1, "
             f"got {found}; make it so"
         )
-    buffer = ReplayBuffer(buffer_size, env.frame_size, seed)
+    make_buffer: Callable[..., ReplayBuffer] = getattr(agent, "make_buffer", ReplayBuffer)  # an agent may have its own
+    buffer = make_buffer(buffer_size, env.frame_size, seed)
     observation, _ = env.reset(seed=seed)
     for step in range(1, n_steps + 1):
         actions = agent.act(as_history(observation, env.catalog.n_items), explore=True)
@@ -101,7 +103,7 @@ def fit_online(
 def as_history(observation: Mapping[str, np.ndarray], n_items: int) -> History:
     """Returns the histories that an environment's observations of B rows stand for."""
     items = observation["items"]  # (B, F)
-    return History(items, observation["rewards"], (items != n_items).sum(axis=1))
+    return History(items, observation["rewards"], (items != n_items).sum(axis=1), observation.get("user"))
 
 
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:

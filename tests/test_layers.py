@@ -76,6 +76,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "agents.actors": 10,
     "agents.twins": 10.5,
     "agents.replay": 10,
+    "agents.prioritized": 10.5,
     "agents.reports": 10,
     "agents.checkpoint": 10,
     "agents.cores": 10.5,
