@@ -12,6 +12,7 @@ import numpy as np
 
 from agents import checkpoint
 from agents.base import Agent
+from agents.diagnostics import Diagnostics
 from agents.replay import ReplayBuffer
 from agents.reports import CsvRows, Progress, Report, TensorBoard, every, together
 from recgym import datasets, embeddings
@@ -157,6 +158,7 @@ class Run:
     keep: int = 3  # checkpoints kept
     log_every: int = 100  # updates between rows of losses
     tensorboard: bool = False  # whether to write TensorBoard events beside the CSV
+    diagnose: bool = False  # whether to measure values, actions and lists at every checkpoint, and draw them as PNG
     resume: bool = False  # go on from the newest checkpoint in the folder
 
 
@@ -178,11 +180,13 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     batches = batches_for(agent, train, run.frame_size, run.batch_size, run.seed, run.later)
     step = first_step(folder, agent, batches, run.resume)
     saving = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
-    rows: list[Report] = [CsvRows(folder / "losses.csv")] + ([TensorBoard(folder)] if run.tensorboard else [])
+    board = TensorBoard(folder) if run.tensorboard else None
+    rows: list[Report] = [CsvRows(folder / "losses.csv")] + ([board] if board else [])
+    looks = [Diagnostics(agent, catalog, train, folder, report=board, seed=run.seed)] if run.diagnose else []
     report = together(
         Progress(run.steps, step),
         every(run.log_every, together(*rows)),
-        every(run.save_every, saving, last=run.steps),
+        every(run.save_every, together(saving, *looks), last=run.steps),
     )
     print(f"{maker.__name__} on {train!r}, {agent.device}, from step {step} to {run.steps}; writes to {folder}")
     fit(agent, batches, run.steps, report, first_step=step)
