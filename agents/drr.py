@@ -204,6 +204,16 @@ class DRR(EmbeddingAgent):
         return losses
 
     @torch.no_grad()
+    def values_of(self, batch: Batch) -> torch.Tensor:
+        """Returns the critic's values (B,) of logged decisions."""
+        decisions = self.look_up(batch)
+        with arithmetic(self.config.precision, self.device):
+            values: torch.Tensor = self.nets.critic(
+                self.nets.encoder(*decisions.state, self._known(batch.user)), decisions.vector
+            )
+        return values
+
+    @torch.no_grad()
     def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
         """Returns vector actions (B, d) float32 in -1..1; with `explore`, Ornstein-Uhlenbeck noise is added.
 
@@ -218,6 +228,13 @@ class DRR(EmbeddingAgent):
             noise += (1.0 - self.config.theta) * self.wander
         self.wander = noise
         return (action + noise).clamp(-1.0, 1.0)
+
+    @torch.no_grad()
+    def values_of(self, batch: Batch) -> torch.Tensor:
+        """Returns what the critic says of the logged decisions (B,); `agents.diagnosis` asks."""
+        with arithmetic(self.config.precision, self.device):
+            made = self.look_up(batch)
+            return self.nets.critic(self.nets.encoder(*made.state, self._known(batch.user)), made.vector)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what every such agent has, and exploration's noise as it stands."""

@@ -187,6 +187,14 @@ def test_vectors_of_users_learn_from_their_own_decisions(unnamed, moved):
     assert (users.detach() != before).any(dim=1).tolist() == moved
 
 
+def test_values_of_decisions_are_what_the_update_sees():
+    agent = with_users(critic_init=None)
+    values = agent.values_of(BATCH)
+    assert values.shape == (3,)
+    assert values.mean() == agent.losses(BATCH)["value"]
+    assert not torch.equal(values, agent.values_of(BATCH._replace(user=np.array([2, 2, 2]))))
+
+
 def test_measuring_draws_no_users():
     agent = with_users(unnamed=0.5)
     stream = agent.generator.get_state()
