@@ -229,13 +229,6 @@ class DRR(EmbeddingAgent):
         self.wander = noise
         return (action + noise).clamp(-1.0, 1.0)
 
-    @torch.no_grad()
-    def values_of(self, batch: Batch) -> torch.Tensor:
-        """Returns what the critic says of the logged decisions (B,); `agents.diagnosis` asks."""
-        with arithmetic(self.config.precision, self.device):
-            made = self.look_up(batch)
-            return self.nets.critic(self.nets.encoder(*made.state, self._known(batch.user)), made.vector)
-
     def state_dict(self) -> dict[str, Any]:
         """Returns what every such agent has, and exploration's noise as it stands."""
         return super().state_dict() | {"wander": self.wander}
