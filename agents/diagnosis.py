@@ -112,7 +112,7 @@ def logged_values(agent: Any, batch: Batch) -> torch.Tensor | None:
         return None
     with torch.no_grad(), arithmetic(agent.config.precision, agent.device):
         decisions = agent.look_up(batch)
-        if hasattr(decisions, "vector"):
+        if hasattr(decisions, "vector"):  # of a logged item
             return critic(*decisions.state, decisions.vector)
         values = critic(*decisions.frames)  # (B, n_items), or (B,) of states
         return values if values.ndim == 1 else values.gather(1, decisions.action[:, None])[:, 0]

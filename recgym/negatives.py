@@ -42,7 +42,7 @@ class Unconsumed:
 
         Args:
             users: User indices (...).
-            uniforms: Numbers in [0, 1) (...): equal steps of it are equally many items.
+            uniforms: Numbers in [0, 1) (...) float64: equal steps are equally many items.
 
         Raises:
             DataError: if a user lacks no item.
@@ -53,6 +53,6 @@ class Unconsumed:
                 f"every user must lack some item, got {np.unique(users[left == 0])[:3].tolist()} with all "
                 f"{self._stride - 1} consumed; leave such users out"
             )
-        place = np.minimum((uniforms * left).astype(np.int64), left - 1)  # r
+        place = (uniforms * left).astype(np.int64)  # r
         found = np.searchsorted(self._keys, users * self._stride + place, side="right")
         return place + found - self._starts[users]

@@ -21,6 +21,9 @@ def test_what_is_no_item_is_rebuilt_badly():
     error = fitted.detector.reconstruction_error(made_up)
     assert fitted.held_out_error.mean() < 0.1  # of an item's variance
     assert error.mean() > 5 * fitted.held_out_error.mean()
+    torch.testing.assert_close(
+        fitted.detector.reconstruction_error(made_up[:1]), error[:1]
+    )  # whatever stands beside it
 
 
 def test_an_error_of_one_is_that_of_the_mean():

@@ -40,7 +40,7 @@ class Pointing:
     frame_size = 5
 
     def __init__(self, action, favourite):
-        self.action, self.favourite = torch.as_tensor(action), favourite
+        self.action, self.favourite = torch.tensor(action), favourite
 
     def scores(self, history):
         scores = np.zeros((len(history.items), 40))
@@ -77,6 +77,15 @@ def test_a_diagnosis_by_hand():
         assert metrics["error_generated"] == pytest.approx(detector.reconstruction_error(direction).item(), rel=1e-4)
 
 
+def test_an_agent_that_draws_is_left_as_it_was():
+    agent = Pointing(make_catalog().embeddings[3], [3])
+    agent.generator = torch.Generator().manual_seed(4)
+    agent.act = lambda history: torch.randn(len(history.items), 12, generator=agent.generator)
+    before = agent.generator.get_state()
+    assert diagnose(agent, make_catalog(), decisions(), None).metrics["pairwise_cosine"] > 0.5
+    assert torch.equal(before, agent.generator.get_state())
+
+
 def test_actions_that_are_items_have_no_distance_to_them():
     found = diagnose(Pointing(np.int64(3), [3]), make_catalog(), decisions(), AnomalyDetector(12).eval())
     assert not {name for name in found.metrics if name.startswith(("nearest", "error"))}
@@ -96,8 +105,9 @@ def test_pairwise_distances_equal_scipys():
 # -- every agent -------------------------------------------------------------------------------------------------------
 
 MADE = {
-    **{name: {"hidden": 8} for name in ("DDPG", "TD3", "TD3BC", "SAC", "DQN", "REINFORCE")},
+    **{name: {"hidden": 8} for name in ("DDPG", "TD3", "TD3BC", "SAC", "DQN", "REINFORCE", "LSTMActorCritic")},
     "BCQ": {},
+    "DRR": {"n_users": 6},
     "SequenceModel": {},
 }
 
@@ -112,7 +122,7 @@ def test_every_agent_is_diagnosed_and_left_as_it_was(name):
     assert torch.equal(before, agent.generator.get_state())
     assert all(np.isfinite(value) for value in metrics.values())
     assert ("q" in metrics) == (name not in ("REINFORCE", "SequenceModel"))
-    assert ("nearest_cosine" in metrics) == (name in ("DDPG", "TD3", "TD3BC", "SAC", "BCQ"))
+    assert ("nearest_cosine" in metrics) == (name in ("DDPG", "TD3", "TD3BC", "SAC", "BCQ", "DRR"))
 
 
 def test_values_are_those_of_the_logged_actions():

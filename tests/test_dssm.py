@@ -120,6 +120,22 @@ def test_new_items_get_vectors_by_their_features(log):
     assert shared > 1.5 * by_chance
 
 
+def test_indices_are_hidden_in_training_where_there_are_features(log, monkeypatch):
+    asked = {}
+    plain = Tower.forward
+
+    def watched(self, index, features):
+        if self.training:
+            asked.setdefault(self.known.num_embeddings - 1, []).append(index)
+        return plain(self, index, features)
+
+    monkeypatch.setattr(Tower, "forward", watched)
+    genres = log.item_features["genres"].astype(float)
+    fit_towers(log, np.zeros((log.n_users, 0)), genres, options(unknown=0.3, batch_size=512))
+    share = {n: (torch.cat(index) == n).float().mean().item() for n, index in asked.items()}
+    assert share[log.n_users] == 0.0 and share[log.n_items] == pytest.approx(0.3, abs=0.02)
+
+
 def test_items_without_events(log):
     part = log.select_events(log.items != 7)
     assert np.flatnonzero(~dssm(part, dim=4, n_epochs=1).embeddings.any(axis=1)).tolist() == [7]  # nothing is known

@@ -74,8 +74,8 @@ def dssm(
 
     Example:
         >>> from recgym.datasets.synthetic import synthetic
-        >>> dssm(synthetic(n_users=40, n_items=30), dim=8, n_epochs=1).table.shape
-        (31, 8)
+        >>> dssm(synthetic(n_users=40, n_items=40), dim=8, n_epochs=1).table.shape
+        (41, 8)
     """
     from recgym.learned.dssm import Options, fit_towers
 

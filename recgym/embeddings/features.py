@@ -48,12 +48,12 @@ class FeatureCode:
         axes: Directions the vectors are turned to (w, d), or None.
 
     Example:
-        >>> known = {"genre": np.array(["War|Drama", "Comedy"]), "year": np.array([1990.0, 2000.0])}
+        >>> known = {"genre": np.array(["War", "Comedy"]), "year": np.array([1990.0, 2000.0])}
         >>> code = FeatureCode.fit(known)
-        >>> code.vectors(known).round(2).tolist()  # Comedy, Drama, War, year
-        [[0.0, 0.71, 0.71, -1.0], [1.0, 0.0, 0.0, 1.0]]
-        >>> code.vectors({"genre": np.array(["Drama|Noir"]), "year": np.array([np.nan])}).tolist()  # of a new item
-        [[0.0, 1.0, 0.0, 0.0]]
+        >>> code.vectors(known).tolist()  # Comedy, War, year
+        [[0.0, 1.0, -1.0], [1.0, 0.0, 1.0]]
+        >>> code.vectors({"genre": np.array(["War|Noir"]), "year": np.array([np.nan])}).tolist()  # of a new item
+        [[0.0, 1.0, 0.0]]
     """
 
     columns: Mapping[str, Column]
