@@ -49,8 +49,8 @@ def dssm(
     Args:
         log: Training events.
         dim: Width d of the vectors.
-        loss: `"cosine"` (1 - cosine, and what of a negative's is above `margin`) or `"bce"` (cross-entropy of
-            sigmoid(`sharpness` * cosine)).
+        loss: `"bce"` (cross-entropy of sigmoid(`sharpness` * cosine)) or `"cosine"` (1 - cosine, and what of a
+            negative's is above `margin`), whose vectors served an agent far worse on the generated data.
         n_negatives: Items drawn per event.
         features: Which of `log.item_features` the item tower sees, `True` for all; the user tower then sees
             `log.users`. New items get their vectors by `catalog.extend(ids, features=...)`.
