@@ -1,4 +1,22 @@
-"""What an agent is, and how arrays get to where it lives."""
+"""What an agent is, and how arrays get to where it lives.
+
+An agent of your own is any class with the five methods of `Agent`, the attributes `item_ids`, `reward` and `device`,
+and the constructor `MyAgent(catalog, *, frame_size, seed, device, **config)`: no base class, nothing to register.
+
+| method | is asked for | by |
+|---|---|---|
+| `scores(history)` | numbers (B, n_items), larger first | `recgym.recommend`, `evaluate_ranking`, `evaluate_sessions` |
+| `act(history, explore=False)` | items (B,) or vectors (B, d) | `agents.fit_online`, environments |
+| `update(batch)` | losses by name, after learning from B decisions | `agents.fit`, `agents.fit_online` |
+| `state_dict()`, `load_state_dict(state)` | what a resumed run needs | `agents.checkpoint` (*) |
+
+(*) which also asks for `catalog`, `frame_size`, `seed` and `config`, a dataclass, so as not to mix up runs.
+
+It may also have `batches(log, batch_size, seed, later)`, if it learns from something else than frames, and
+`values_of(batch)`, for `agents.diagnosis`. `benchmarks/template_agent.py` is one to begin from, and
+`python -m benchmarks.run --suite quickstart --agent mypkg.mine:MyAgent` puts it beside all others; a plain function
+`history -> scores` goes there too.
+"""
 
 from __future__ import annotations
 

@@ -187,11 +187,24 @@ class LastEvent(nn.Module):
 # -- before networks that take frames in two parts --------------------------------------------------------------------
 
 
-class Encoded(nn.Module):
-    """A network behind an encoder: takes a frame in the two parts (vectors (B, F*d), rewards (B, F)), and what follows.
+class Framed(nn.Module):
+    """An encoder that takes a frame in the two parts (vectors (B, F*d), rewards (B, F)), and users if they are known.
 
     A frame's events begin at its first vector that is not zero, as padding is.
     """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, vectors: torch.Tensor, rewards: torch.Tensor, user: torch.Tensor | None = None) -> torch.Tensor:
+        """Returns states (B, out_dim)."""
+        state: torch.Tensor = self.encoder(*in_events(vectors, rewards), user)
+        return state
+
+
+class Encoded(nn.Module):
+    """A network behind an encoder: takes a frame in two parts as `Framed` does, and what follows."""
 
     def __init__(self, encoder: nn.Module, network: nn.Module) -> None:
         super().__init__()
@@ -199,9 +212,7 @@ class Encoded(nn.Module):
 
     def forward(self, vectors: torch.Tensor, rewards: torch.Tensor, *rest: torch.Tensor) -> Any:
         """Returns what the network makes of the state and the rest, such as an action (B, d)."""
-        events = vectors.view(len(vectors), rewards.shape[1], -1).float()  # (B, F, d)
-        padding = (events == 0).all(dim=2).long().cumprod(dim=1)  # (B, F): 1 up to the first event
-        state = self.encoder(events, rewards, rewards.shape[1] - padding.sum(dim=1))
+        state = self.encoder(*in_events(vectors, rewards))
         return self.network(state, *rest)
 
 
@@ -244,6 +255,13 @@ def newest(
         vectors, rewards = functional.pad(vectors, (0, 0, missing, 0)), functional.pad(rewards, (missing, 0))
     places = torch.arange(frame_size, 0, -1, device=length.device)  # F..1: the newest is the first from the end
     return vectors, rewards, places <= length[:, None]
+
+
+def in_events(vectors: torch.Tensor, rewards: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns a frame's vectors (B, F, d), rewards (B, F) and lengths (B,), given its vectors (B, F*d) and rewards."""
+    events = vectors.view(len(vectors), rewards.shape[1], -1).float()
+    padding = (events == 0).all(dim=2).long().cumprod(dim=1)  # (B, F): 1 up to the first event
+    return events, rewards, rewards.shape[1] - padding.sum(dim=1)
 
 
 def user_vectors(users: nn.Embedding, user: torch.Tensor | None, n_rows: int) -> torch.Tensor:

@@ -166,8 +166,8 @@ class ItemAgent:
         """Returns the batch on the device with its vectors."""
         items, next_items = (to_tensor(part, self.device).long() for part in (batch.items, batch.next_items))
         size = items.shape[1]
-        if batch.length is None:
-            length = torch.full((len(items),), size, device=self.device)
+        if batch.length is None:  # of a full frame that is F; what an environment showed may be padded
+            length = (items != self.catalog.n_items).sum(dim=1)
         else:
             length = to_tensor(batch.length, self.device).long()
         return ItemDecisions(

@@ -12,6 +12,7 @@ import numpy as np
 
 from agents import checkpoint
 from agents.base import Agent
+from agents.diagnostics import Diagnostics
 from agents.replay import ReplayBuffer
 from agents.reports import CsvRows, Progress, Report, TensorBoard, every, together
 from recgym import datasets, embeddings
@@ -64,7 +65,8 @@ def fit_online(
 
     Args:
         agent: Acts with `explore=True`, and learns by `update`.
-        env: With `observation="history"`, autoreset mode `"SameStep"`, k=1, and the actions the agent gives.
+        env: With `observation="history"` or, for agents that know users, `"user_history"`, autoreset mode
+            `"SameStep"`, k=1, and the actions the agent gives.
         n_steps: Steps of the environment, each for all its rows.
         report: Called as `report(step, metrics)` after every step; `reward` is the mean over rows.
         buffer_size: Decisions kept.
@@ -79,12 +81,13 @@ def fit_online(
         DataError: if the environment is not as above.
     """
     found = (env.observation, env.autoreset_mode.value, env.k)
-    if found != ("history", "SameStep", 1):
+    if found[0] not in ("history", "user_history") or found[1:] != ("SameStep", 1):
         raise DataError(
             f"online training needs an environment with observation='history', autoreset_mode='SameStep' and k=1, "
             f"got {found}; make it so"
         )
-    buffer = ReplayBuffer(buffer_size, env.frame_size, seed)
+    make_buffer: Callable[..., ReplayBuffer] = getattr(agent, "make_buffer", ReplayBuffer)  # an agent may have its own
+    buffer = make_buffer(buffer_size, env.frame_size, seed)
     observation, _ = env.reset(seed=seed)
     for step in range(1, n_steps + 1):
         actions = agent.act(as_history(observation, env.catalog.n_items), explore=True)
@@ -101,7 +104,7 @@ def fit_online(
 def as_history(observation: Mapping[str, np.ndarray], n_items: int) -> History:
     """Returns the histories that an environment's observations of B rows stand for."""
     items = observation["items"]  # (B, F)
-    return History(items, observation["rewards"], (items != n_items).sum(axis=1))
+    return History(items, observation["rewards"], (items != n_items).sum(axis=1), observation.get("user"))
 
 
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -155,6 +158,7 @@ class Run:
     keep: int = 3  # checkpoints kept
     log_every: int = 100  # updates between rows of losses
     tensorboard: bool = False  # whether to write TensorBoard events beside the CSV
+    diagnose: bool = False  # whether to measure values, actions and lists at every checkpoint, and draw them as PNG
     resume: bool = False  # go on from the newest checkpoint in the folder
 
 
@@ -176,11 +180,13 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     batches = batches_for(agent, train, run.frame_size, run.batch_size, run.seed, run.later)
     step = first_step(folder, agent, batches, run.resume)
     saving = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
-    rows: list[Report] = [CsvRows(folder / "losses.csv")] + ([TensorBoard(folder)] if run.tensorboard else [])
+    board = TensorBoard(folder) if run.tensorboard else None
+    rows: list[Report] = [CsvRows(folder / "losses.csv")] + ([board] if board else [])
+    looks = [Diagnostics(agent, catalog, train, folder, report=board, seed=run.seed)] if run.diagnose else []
     report = together(
         Progress(run.steps, step),
         every(run.log_every, together(*rows)),
-        every(run.save_every, saving, last=run.steps),
+        every(run.save_every, together(saving, *looks), last=run.steps),
     )
     print(f"{maker.__name__} on {train!r}, {agent.device}, from step {step} to {run.steps}; writes to {folder}")
     fit(agent, batches, run.steps, report, first_step=step)

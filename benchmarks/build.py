@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -14,8 +15,11 @@ import numpy as np
 
 import recgym
 from benchmarks.suites import Entry, Suite
-from recgym import Catalog, InteractionLog, RecVectorEnv
+from recgym import Catalog, History, InteractionLog, RecVectorEnv
+from recgym.errors import DataError
 from recgym.policies import Scorer, Uniform
+
+METHODS = ("scores", "act", "update", "state_dict", "load_state_dict")  # of an agent, see agents.base
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,64 @@ def build(entry: Entry, data: Data, seed: int, device: str = "auto") -> Built:
     maker = entry_point(entry.build)
     data.catalog  # noqa: B018  made here, so that no entry pays for it
     start = time.perf_counter()
-    if hasattr(maker, "update"):
+    if is_agent(maker):
         agent = maker(data.catalog, frame_size=data.suite.frame_size, seed=seed, device=device, **entry.config)
         curve = train(agent, entry, data, seed)
         return Built(agent, time.perf_counter() - start, str(agent.device), curve)
-    if hasattr(maker, "fit"):
-        scorer = maker.fit(data.train, **entry.config)
-    else:
-        scorer = maker(data.train, seed, **entry.config)
+    scorer = ranker(maker, entry, data, seed)
     return Built(scorer, time.perf_counter() - start, "cpu", [])
+
+
+def is_agent(maker: Any) -> bool:
+    """Returns whether an entry point is the class of an agent: it has `update`.
+
+    Raises:
+        DataError: if it lacks another method of an agent.
+    """
+    if not (isinstance(maker, type) and hasattr(maker, "update")):
+        return False
+    lacking = [name for name in METHODS if not hasattr(maker, name)]
+    if lacking:
+        raise DataError(
+            f"an agent must have {', '.join(METHODS)}, got {maker.__name__} without {', '.join(lacking)}; "
+            "add them, as benchmarks/template_agent.py shows"
+        )
+    return True
+
+
+def ranker(maker: Any, entry: Entry, data: Data, seed: int) -> Scorer:
+    """Returns the scorer that an entry point stands for which is no agent.
+
+    | it is | what is done |
+    |---|---|
+    | a class or object with `fit(log, **config)` | fitted on the training users |
+    | a scorer that is made already | taken as it is |
+    | a function `(history, **config)`, perhaps with an argument `catalog` | asked for scores (B, n_items) |
+    | a function `(log, seed, **config)` | called for a scorer |
+    """
+    if hasattr(maker, "fit"):
+        return maker.fit(data.train, **entry.config)
+    if isinstance(maker, Scorer) and not isinstance(maker, type):
+        return maker
+    takes = inspect.signature(maker).parameters
+    required = [name for name, parameter in takes.items() if parameter.default is inspect.Parameter.empty]
+    if isinstance(maker, type) or required not in (["history"], ["history", "catalog"]):
+        return maker(data.train, seed, **entry.config)
+    config = dict(entry.config) | ({"catalog": data.catalog} if "catalog" in takes else {})
+    return Function(data.train.item_ids, data.train.reward, partial(maker, **config))
+
+
+@dataclass(eq=False)
+class Function:
+    """A function of histories as a scorer."""
+
+    item_ids: np.ndarray
+    reward: str
+    function: Callable[[History], Any]
+
+    def scores(self, history: History) -> Any:
+        """Returns scores (B, n_items)."""
+        return self.function(history)
 
 
 def train(agent: Any, entry: Entry, data: Data, seed: int) -> list[dict[str, float]]:
@@ -112,9 +165,24 @@ def train(agent: Any, entry: Entry, data: Data, seed: int) -> list[dict[str, flo
 
 
 def entry_point(name: str) -> Callable[..., Any]:
-    """Returns what "package.module:Name" names."""
+    """Returns what "package.module:Name" names.
+
+    Raises:
+        DataError: if it reads otherwise, or there is no such thing.
+    """
     module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
+    if not module or not attribute:
+        raise DataError(f"an entry point must read 'package.module:Name', got {name!r}; name what is to be run")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # a module of its own that it lacks
+        raise DataError(
+            f"Python must find {module!r}, got no such module; run from its folder, or install it"
+        ) from error
+    except AttributeError as error:
+        raise DataError(f"{module} must define {attribute!r}, got none; mend the name") from error
 
 
 def uniform(log: InteractionLog, seed: int) -> Uniform:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +57,16 @@ N_TRUTH = 20_000
 Row = dict[str, object]
 
 
-def run(path: Path, about: Mapping[str, str], seed: int = 0) -> None:
-    """Writes the rows of all data to `path`, replacing the file."""
-    data = Data.load(WORLD)
+def run(path: Path, about: Mapping[str, str], seed: int = 0, own: Sequence[Entry] = (), *, small: bool = False) -> None:
+    """Writes the rows of all data to `path`, replacing the file; `own` entries are among the policies judged."""
+    world = replace(WORLD, entries=(*WORLD.entries, *own))
+    world = replace(world.smoke(), test_size=WORLD.test_size) if small else world
+    sizes = (60, 300) if small else (N_SESSIONS, N_TRUTH)
+    data = Data.load(world)
     candidates = policies(data, seed)
-    rows = [row for horizon in HORIZONS for row in simulated(data, candidates, horizon, seed)]
-    for campaign in ("men", "women"):
+    horizons = HORIZONS[:1] if small else HORIZONS
+    rows = [row for horizon in horizons for row in simulated(data, candidates, horizon, seed, *sizes)]
+    for campaign in () if small else ("men", "women"):
         if (folder := recgym.datasets.sources.data_dir()) and (folder / "obd").is_dir():
             rows += open_bandit(campaign)
         else:
@@ -69,17 +74,17 @@ def run(path: Path, about: Mapping[str, str], seed: int = 0) -> None:
     with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, **about, "seed": seed, "protocol": protocol()} for row in rows)
+        writer.writerows({**row, **about, "seed": seed, "protocol": protocol(world, *sizes)} for row in rows)
     summarise(rows)
 
 
-def protocol() -> str:
+def protocol(world: Suite, n_sessions: int, n_truth: int) -> str:
     """Returns in words how the simulated rows come about."""
-    sizes = ", ".join(f"{name}={value}" for name, value in WORLD.options.items())
+    sizes = ", ".join(f"{name}={value}" for name, value in world.options.items())
     soft = " or ".join(f"temperature {temperature:g} with {epsilon:.0%} uniform" for temperature, epsilon in SOFTNESS)
     return (
-        f"{WORLD.dataset}({sizes}): policies fitted on {1 - WORLD.test_size:.0%} of the users, sessions of the others; "
-        f"each is a softmax of standardised scores, {soft}; logs of {N_SESSIONS:,} sessions, truth from {N_TRUTH:,} "
+        f"{world.dataset}({sizes}): policies fitted on {1 - world.test_size:.0%} of the users, sessions of the others; "
+        f"each is a softmax of standardised scores, {soft}; logs of {n_sessions:,} sessions, truth from {n_truth:,} "
         f"others; models know items by 8 SVD directions"
     )
 
@@ -88,33 +93,40 @@ def policies(data: Data, seed: int) -> dict[str, StochasticPolicy]:
     """Returns what is chosen among: the agents of the suite, each as a policy that explores more or less."""
     popularity = Popularity.fit(data.train)
     made: dict[str, StochasticPolicy] = {"uniform": SoftmaxPolicy(popularity, np.inf)}
-    for entry in WORLD.entries:
+    for entry in data.suite.entries:
         scorer = build(entry, data, seed, "cpu").scorer
         for temperature, epsilon in SOFTNESS:
             made[f"{entry.name} {temperature:g}"] = SoftmaxPolicy(scorer, temperature, epsilon, standardise=True)
     return made
 
 
-def simulated(data: Data, candidates: Mapping[str, StochasticPolicy], horizon: int, seed: int) -> Iterator[Row]:
+def simulated(
+    data: Data,
+    candidates: Mapping[str, StochasticPolicy],
+    horizon: int,
+    seed: int,
+    n_sessions: int,
+    n_truth: int,
+) -> Iterator[Row]:
     """Yields the rows of the synthetic world: two behaviour policies, every policy evaluated."""
     catalog = recgym.embeddings.svd(data.train, dim=8)
     env = RecVectorEnv(
         256,
-        users=recgym.users.ReplayUsers(data.test, WORLD.frame_size),
+        users=recgym.users.ReplayUsers(data.test, data.suite.frame_size),
         catalog=catalog,
-        frame_size=WORLD.frame_size,
+        frame_size=data.suite.frame_size,
         horizon=horizon,
         action="item",
         observation="history",
         autoreset_mode="SameStep",
     )
-    place = {"data": WORLD.dataset, "horizon": horizon}
+    place = {"data": data.suite.dataset, "horizon": horizon}
     truth = {}
     for name, policy in candidates.items():
-        truth[name] = mean_interval(true_value(policy, env, N_TRUTH, seed), n_draws=1000)
-        yield {**place, "kind": "truth", "policy": name, "n": N_TRUTH, **_ends(truth[name])}
+        truth[name] = mean_interval(true_value(policy, env, n_truth, seed), n_draws=1000)
+        yield {**place, "kind": "truth", "policy": name, "n": n_truth, **_ends(truth[name])}
     for behaviour in BEHAVIOURS:
-        log = collect(candidates[behaviour], env, N_SESSIONS, seed)
+        log = collect(candidates[behaviour], env, n_sessions, seed)
         found: list[Row] = []
         for name, policy in candidates.items():
             start = time.perf_counter()

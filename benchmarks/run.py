@@ -20,7 +20,7 @@ from typing import Any
 
 import recgym
 from benchmarks import ope
-from benchmarks.build import Data, build
+from benchmarks.build import Data, build, entry_point, is_agent
 from benchmarks.results import FOLDER, Results
 from benchmarks.suites import SUITES, Entry, Suite
 from recgym.metrics import Interval, paired_difference
@@ -33,7 +33,7 @@ def run(
     suite: Suite,
     results: Results,
     *,
-    rows: Sequence[str] = (),
+    rows: Sequence[str | Entry] = (),
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
@@ -43,14 +43,14 @@ def run(
     Args:
         suite: The protocol and its entries.
         results: Where rows go.
-        rows: Names of the entries to run, or entry points of others; none means all of the suite.
+        rows: Names of the entries to run, or entries of your own; none means all of the suite.
         seed: Seed of training.
         device: Where agents learn.
         force: Whether to run what has rows already.
     """
     data = Data.load(suite)
     print(f"{suite.title}: {data.train} for training, {data.test.n_users:,} users for the table", flush=True)
-    for entry in [suite.entry(name) for name in rows] or suite.entries:
+    for entry in [suite.entry(row) if isinstance(row, str) else row for row in rows] or suite.entries:
         key = run_key(suite, entry, seed, data.hash)
         if not force and key in results.finished():
             print(f"  {entry.name}: has rows already", flush=True)
@@ -194,22 +194,35 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if torch and device.startswith("cuda") else device
 
 
+def own_entries(names: Sequence[str], n_steps: int, config: Mapping[str, Any]) -> list[Entry]:
+    """Returns the entries of agents and rankers named by entry point; only agents make updates."""
+    learns = {name: is_agent(entry_point(name)) for name in names}
+    return [Entry(name, name, config, n_steps if learns[name] else 0, later=0.7) for name in names]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line and runs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--suite", choices=sorted([*SUITES, "ope"]), required=True)
-    parser.add_argument("--rows", default="", help="comma-separated names, or package.module:Name of your own agent")
+    parser.add_argument("--rows", default="", help="comma-separated names of rows; none means all, or just --agent")
+    parser.add_argument("--agent", action="append", default=[], help="package.module:Name, see CONTRIBUTING.md")
+    parser.add_argument("--steps", type=int, default=2_000, help="updates of each --agent (default: %(default)s)")
+    parser.add_argument("--config", type=json.loads, default={}, help="JSON arguments of --agent: '{\"hidden\": 64}'")
+    parser.add_argument("--smoke", action="store_true", help="a size that ends in seconds; rows go to runs/")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the rows (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help=f"folder of the rows (default: {FOLDER})")
     parser.add_argument("--force", action="store_true", help="run again what has rows already")
     given = parser.parse_args(arguments)
+    folder = given.out or (Path("runs") if given.smoke else FOLDER)
+    own = own_entries(given.agent, 3 if given.smoke else given.steps, given.config)
     if given.suite == "ope":  # estimators, not agents: rows of another shape
-        ope.run(given.out / "ope.csv", {**_commit(), "versions": _versions()}, given.seed)
+        path = folder / ("ope-smoke.csv" if given.smoke else "ope.csv")
+        ope.run(path, {**_commit(), "versions": _versions()}, given.seed, own, small=given.smoke)
         return
-    suite = SUITES[given.suite]
-    rows = [name.strip() for name in given.rows.split(",") if name.strip()]
-    results = Results(given.out / f"{suite.name}.csv")
+    suite = SUITES[given.suite].smoke() if given.smoke else SUITES[given.suite]
+    rows = [*(name.strip() for name in given.rows.split(",") if name.strip()), *own]
+    results = Results(folder / f"{suite.name}.csv")
     run(suite, results, rows=rows, seed=given.seed, device=given.device, force=given.force)
 
 

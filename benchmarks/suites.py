@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -45,6 +45,16 @@ class Suite:
     def headline(self) -> str:
         """The metric of learning curves."""
         return f"hit_rate@{self.k}"
+
+    def smoke(self) -> Suite:
+        """Returns the suite at a size that ends in seconds, to see that all its rows run: 120 generated users."""
+        entries = tuple(
+            replace(entry, n_steps=min(entry.n_steps, 3), batch_size=min(entry.batch_size, 32))
+            for entry in self.entries
+        )
+        data: dict[str, Any] = {"dataset": "synthetic", "options": {"n_users": 120, "n_items": 60}}
+        small: dict[str, Any] = {"dim": 8, "horizon": 3, "n_last": 3, "curve_points": 1, "test_size": 0.2}
+        return replace(self, name=f"{self.name}-smoke", entries=entries, **data, **small)
 
     def entry(self, name: str) -> Entry:
         """Returns the entry of that name; one that reads "package.module:Name" is made on the spot."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from recgym.errors import DataError
+from recgym.ids import as_ids
+
+_LONGER = ("error", "shorten")
+_ROUNDING = 1e-6  # how far above 1 a norm may lie
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +31,10 @@ class Catalog:
         reward: Name of the reward transform of the log the vectors were made from (see `transform_rewards`).
         titles: What to call the items (n_items,), or None.
         features: Named item features, each (n_items,) or (n_items, m).
-        scale: Norm of the longest vector as given.
+        encode: What makes vectors (m, d), on the scale given, of named item features: how `extend` gets the vector of a
+            new item. None where the vectors were not made of features.
+        divisor: What to divide the vectors by instead of the longest norm.
+        scale: What the vectors were divided by: the norm of the longest one as given, or `divisor`.
 
     Raises:
         DataError: if the shapes disagree, a vector is not finite, all vectors are zero, or an item id stands twice.
@@ -44,10 +52,12 @@ class Catalog:
     reward: str = "scaled"
     titles: np.ndarray | None = None
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    encode: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None
+    divisor: InitVar[float | None] = None
     scale: float = field(init=False)
     table: np.ndarray = field(init=False, repr=False)  # (n_items + 1, d) float32, last row zero
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, divisor: float | None) -> None:
         vectors = np.asarray(self.embeddings)
         item_ids = np.asarray(self.item_ids)
         if vectors.ndim != 2 or len(vectors) == 0 or vectors.shape[1] == 0:
@@ -67,9 +77,12 @@ class Catalog:
             raise DataError(
                 f"item ids must be unique, got {len(twice)} that stand twice, e.g. {twice[:3]}; keep one vector each"
             )
-        scale = float(np.linalg.norm(vectors.astype(np.float64), axis=1).max())
-        if scale == 0.0:
+        longest = float(np.linalg.norm(vectors.astype(np.float64), axis=1).max())
+        if longest == 0.0:
             raise DataError(f"some item vector must be non-zero, got {len(vectors)} zero vectors; give real vectors")
+        scale = longest if divisor is None else float(divisor)
+        if not longest <= scale * (1.0 + _ROUNDING):
+            raise DataError(f"divisor must be at least the longest norm, {longest:.6g}, got {divisor}; raise it")
         table = np.zeros((len(vectors) + 1, vectors.shape[1]), dtype=np.float32)
         np.divide(vectors, scale, out=table[:-1], casting="unsafe")
         table.setflags(write=False)
@@ -96,3 +109,96 @@ class Catalog:
     def title(self, item: int) -> str:
         """Returns what to call an item: its title, or its id where it has none."""
         return str(self.item_ids[item] if self.titles is None else self.titles[item])
+
+    def extend(
+        self,
+        item_ids: Any,
+        vectors: Any = None,
+        *,
+        features: Mapping[str, Any] | None = None,
+        titles: Any = None,
+        longer: str = "error",
+    ) -> Catalog:
+        """Returns the catalog with new items at its end: old ones keep index and vector bit for bit, and so the scale.
+
+        Args:
+            item_ids: Outside ids of the new items (m,).
+            vectors: Their vectors (m, d), on the scale of those the catalog was made from; by default made of their
+                features as the others' were, where the catalog knows how (`encode`).
+            features: Their named features, each (m,) or (m, ...), all those the catalog has; where `vectors` are given
+                they may be left out: then they are zero or empty.
+            titles: What to call them (m,); by default their ids, where the catalog has titles.
+            longer: What becomes of vectors longer than the catalog's longest: `"error"` or `"shorten"` (to its length).
+
+        Raises:
+            DataError: if an id is known already or stands twice, shapes disagree, features lack, a vector is not finite
+                or too long, or there is no way to make vectors.
+
+        Example:
+            >>> catalog = Catalog(np.array([[3.0, 4.0], [1.0, 0.0]]), np.array(["a", "b"]))
+            >>> longer = catalog.extend(["c"], [[0.0, -2.5]])
+            >>> longer.item_ids.tolist(), longer.embeddings[2].tolist(), longer.scale
+            (['a', 'b', 'c'], [0.0, -0.5], 5.0)
+        """
+        ids = as_ids(item_ids)
+        given = {name: np.asarray(column) for name, column in (features or {}).items()}
+        if vectors is None:
+            if self.encode is None or features is None:
+                got = "no features" if self.encode is not None else "a catalog whose vectors were not made of features"
+                raise DataError(f"new items must have vectors, or features to make them of, got {got}; pass vectors")
+            vectors = self.encode(given)
+        new = self._checked(np.asarray(vectors, dtype=np.float64), len(ids), longer)
+        return Catalog(
+            np.concatenate([self.embeddings.astype(np.float64) * self.scale, new]),
+            as_ids([*self.item_ids.tolist(), *ids.tolist()]),
+            self.reward,
+            self._joined_titles(ids, titles),
+            self._joined_features(given, len(ids), features is not None),
+            self.encode,
+            self.scale,
+        )
+
+    def _checked(self, vectors: np.ndarray, n: int, longer: str) -> np.ndarray:
+        """Returns new vectors (n, d) as they may join: none longer than the longest."""
+        if longer not in _LONGER:
+            raise DataError(f"longer must be one of {_LONGER}, got {longer!r}; choose one of them")
+        if vectors.shape != (n, self.dim):
+            raise DataError(
+                f"new vectors must have shape ({n}, {self.dim}), one per item, got {vectors.shape}; align them"
+            )
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # (n, 1)
+        above = norms > self.scale * (1.0 + _ROUNDING)
+        if above.any() and longer == "error":
+            raise DataError(
+                f"new vectors must not be longer than the catalog's longest, {self.scale:.6g}, got {int(above.sum())} "
+                f'of {n} that are, up to {norms.max():.6g}; mend them or pass longer="shorten"'
+            )
+        return np.where(above, vectors * (self.scale / np.where(above, norms, 1.0)), vectors)
+
+    def _joined_titles(self, ids: np.ndarray, titles: Any) -> np.ndarray | None:
+        """Returns the titles with those of new items after them; an id stands in where there is none."""
+        if titles is None and self.titles is None:
+            return None
+        own = self.item_ids if self.titles is None else self.titles
+        new = ids if titles is None else np.asarray(titles)
+        if new.shape != ids.shape:
+            raise DataError(f"titles of new items must have shape {ids.shape}, got {new.shape}; give one per item")
+        return np.array([str(title) for title in [*own.tolist(), *new.tolist()]], dtype=object)
+
+    def _joined_features(self, given: Mapping[str, np.ndarray], n: int, complete: bool) -> dict[str, np.ndarray]:
+        """Returns the catalog's features with those of n new items after them."""
+        if complete and (lacking := [name for name in self.features if name not in given]):
+            raise DataError(
+                f"new items must have all features of the catalog, {sorted(self.features)}, got none named "
+                f"{', '.join(lacking)}; give them, empty if need be"
+            )
+        joined = {}
+        for name, own in self.features.items():
+            own = np.asarray(own)
+            new = given[name] if complete else np.zeros((n, *own.shape[1:]), dtype=own.dtype)
+            if new.shape != (n, *own.shape[1:]):
+                raise DataError(
+                    f"feature {name!r} of new items must have shape {(n, *own.shape[1:])}, got {new.shape}; align it"
+                )
+            joined[name] = np.concatenate([own, new])
+        return joined

@@ -11,7 +11,7 @@ from agents import checkpoint, train
 SMALL = {"bcq": ["--generator-hidden", "16", "--n-samples", "2"]}
 
 
-@pytest.mark.parametrize("name", ["ddpg", "td3", "td3_bc", "sac", "bcq"])
+@pytest.mark.parametrize("name", ["ddpg", "td3", "td3_bc", "sac", "bcq", "drr"])
 def test_a_command_trains_and_resumes(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(train.datasets, "load", lambda name: make_log((14, 18, 9, 25, 30, 12, 16, 20)))
     main = import_module(f"agents.{name}").main

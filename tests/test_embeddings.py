@@ -20,10 +20,10 @@ def log():
     return synthetic(n_users=400, n_items=150)
 
 
-@pytest.mark.parametrize("name", ["svd", "als", "vectors", "matrix"])
+@pytest.mark.parametrize("name", ["svd", "als", "vectors", "matrix", "features", "text", "dssm"])
 def test_doctests(name):
     module = sys.modules[f"recgym.embeddings.{name}"]
-    assert doctest.testmod(module, extraglobs={"InteractionLog": InteractionLog}).failed == 0
+    assert doctest.testmod(module, extraglobs={"InteractionLog": InteractionLog, "np": np}).failed == 0
 
 
 def test_names_are_functions():

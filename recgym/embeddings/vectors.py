@@ -1,4 +1,7 @@
-"""Item vectors made elsewhere: from a dict, `.npy`, `.npz`, safetensors, or (if allowed by name) RecNN's pickle."""
+"""Item vectors made elsewhere: from a dict, `.npy`, `.npz`, safetensors, or (if allowed by name) RecNN's pickle.
+
+What is made here is written the same way, each vector beside its id.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from recgym.catalog import Catalog
 from recgym.errors import DataError, MissingDataError
-from recgym.ids import as_ids, some
+from recgym.ids import as_ids, from_json, some, to_json
 from recgym.log import InteractionLog
+from recgym.store import atomic_file
 
 _MISSING = ("error", "drop", "mean")
 _UNRATED = ("drop", "keep")
@@ -36,7 +41,7 @@ def load_vectors(
     | source | holds |
     |---|---|
     | dict | item id -> vector (d,), arrays or tensors |
-    | array, `.npy` | (n_items, d), rows in the order of `log.item_ids` |
+    | array, `.npy` | (n_items, d), rows in the order of `log.item_ids`, or of the ids in the `.json` beside it |
     | `.npz` | `embeddings` (n, d) and `item_ids` (n,); without ids as `.npy` |
     | `.safetensors` | the same as tensors; ids that are text as a JSON list in the metadata |
     | `.pkl`, `.pickle` | a pickled dict, RecNN's format; only with `allow_pickle=True`, for a pickle can run any code |
@@ -83,6 +88,38 @@ def load_vectors(
             chosen = np.concatenate([chosen, vectors[others]])
     catalog = Catalog(chosen, log.item_ids, reward=log.reward, titles=log.titles, features=log.item_features)
     return catalog, log
+
+
+def save_vectors(path: str | Path, ids: Any, vectors: Any) -> None:
+    """Writes vectors with the ids they belong to, of items or of users, for `load_vectors` and for others to read.
+
+    | ending | holds |
+    |---|---|
+    | `.npy` | the vectors; the ids as a JSON list, in row order, in the file of that name with the ending `.json` |
+    | `.safetensors` | `embeddings`; the ids as that list under `item_ids` in the metadata |
+
+    Args:
+        path: The file.
+        ids: Outside ids (n,): numbers, texts, or tuples of them.
+        vectors: (n, d), on any scale: of a catalog, `catalog.embeddings * catalog.scale`.
+
+    Raises:
+        DataError: if the ending is another, shapes disagree, or an id cannot be written as JSON.
+        StoreError: if the folder cannot be written to.
+    """
+    path = Path(path)
+    ids, rows = _aligned(as_ids(ids), np.asarray(vectors))
+    listed = json.dumps(to_json(ids))
+    if path.suffix == ".npy":
+        with atomic_file(path.with_suffix(".json")) as temporary:
+            temporary.write_text(listed, encoding="utf-8")
+        with atomic_file(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, rows)
+    elif path.suffix == ".safetensors":
+        with atomic_file(path) as temporary:
+            save_file({"embeddings": np.ascontiguousarray(rows)}, temporary, metadata={"item_ids": listed})
+    else:
+        raise DataError(f"vectors are written as .npy or .safetensors, got {path.name!r}; choose one of these endings")
 
 
 def _without_vector(log: InteractionLog, without: np.ndarray, ids: np.ndarray, missing: str) -> InteractionLog:
@@ -140,8 +177,10 @@ def _read(source: Any, log: InteractionLog, allow_pickle: bool) -> tuple[np.ndar
     return _by_rows(vectors, log) if ids is None else _aligned(as_ids(ids), vectors)
 
 
-def _read_npy(path: Path) -> tuple[None, np.ndarray]:
-    return None, np.load(path, allow_pickle=False)
+def _read_npy(path: Path) -> tuple[Any, np.ndarray]:
+    beside = path.with_suffix(".json")
+    ids = from_json(json.loads(beside.read_text(encoding="utf-8"))) if beside.is_file() else None
+    return ids, np.load(path, allow_pickle=False)
 
 
 def _read_npz(path: Path) -> tuple[Any, np.ndarray]:
@@ -152,7 +191,9 @@ def _read_npz(path: Path) -> tuple[Any, np.ndarray]:
 def _read_safetensors(path: Path) -> tuple[Any, np.ndarray]:
     with safe_open(path, framework="np") as file:
         listed = (file.metadata() or {}).get("item_ids")
-        ids = json.loads(listed) if listed else file.get_tensor("item_ids") if "item_ids" in file.keys() else None  # noqa: SIM118
+        ids = from_json(json.loads(listed)) if listed else None
+        if not listed and "item_ids" in file.keys():  # noqa: SIM118
+            ids = file.get_tensor("item_ids")
         return ids, file.get_tensor("embeddings")
 
 

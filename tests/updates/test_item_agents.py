@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_log
 
-from agents import checkpoint, dqn, reinforce, sequence, train
+from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, train
 from agents.base import Agent
 from agents.encoders import ENCODERS
 from agents.train import fit
@@ -24,8 +24,14 @@ SMALL = {
     reinforce.REINFORCE: {"hidden": 16},
     dqn.DQN: {"hidden": 16},
     sequence.SequenceModel: {"width": 8, "max_length": 6, "n_negatives": 7},
+    lstm_ac.LSTMActorCritic: {"hidden": 16, "width": 16},
 }
-LOSS = {reinforce.REINFORCE: "bc_loss", dqn.DQN: "critic_loss", sequence.SequenceModel: "loss"}
+LOSS = {
+    reinforce.REINFORCE: "bc_loss",
+    dqn.DQN: "critic_loss",
+    sequence.SequenceModel: "loss",
+    lstm_ac.LSTMActorCritic: "bc_loss",
+}
 AGENTS = pytest.mark.parametrize("agent_class", list(SMALL), ids=lambda agent_class: agent_class.__name__)
 
 
@@ -248,8 +254,9 @@ def test_what_is_looked_up_is_the_batchs(log, catalog):
     [
         (dqn.DQN, {"conservative": 0.0, "gamma": 0.0, "temperature": 0.1}),
         (reinforce.REINFORCE, {"bc_weight": 0.0, "baseline": 0.0, "correction": "off_policy"}),
+        (lstm_ac.LSTMActorCritic, {"bc_weight": 0.0, "gamma": 0.0, "off_policy": False}),
     ],
-    ids=["DQN", "REINFORCE"],
+    ids=["DQN", "REINFORCE", "LSTMActorCritic"],
 )
 def test_what_users_like_is_learned_in_an_environment(agent_class, options):
     """Users like the first half of the items: from a buffer of what the agent has shown, its rewards rise."""

@@ -9,7 +9,7 @@ from conftest import make_catalog, make_log
 from hand_made import BATCH, CATALOG, everything
 from torch import nn
 
-from agents import BCQ, DDPG, SAC, TD3, TD3BC, checkpoint, fit, fit_online
+from agents import BCQ, DDPG, DRR, SAC, TD3, TD3BC, checkpoint, fit, fit_online
 from agents.embedding_agent import moved_by_one
 from agents.networks import Actor, Critic
 from recgym.batches import FrameBatches
@@ -18,8 +18,8 @@ from recgym.env import RecVectorEnv
 from recgym.frames import Batch, History
 from recgym.users import ReplayUsers
 
-AGENTS = [DDPG, TD3, TD3BC, SAC, BCQ]
-SMALL = {DDPG: {}, TD3: {}, TD3BC: {}, SAC: {}, BCQ: {"generator_hidden": 16, "n_samples": 3}}
+AGENTS = [DDPG, TD3, TD3BC, SAC, BCQ, DRR]
+SMALL = {DDPG: {}, TD3: {}, TD3BC: {}, SAC: {}, DRR: {}, BCQ: {"generator_hidden": 16, "n_samples": 3}}
 HISTORY = History(BATCH.items, BATCH.rewards, np.ones(3, dtype=int))
 every_agent = pytest.mark.parametrize("agent_class", AGENTS)
 
@@ -81,7 +81,7 @@ def test_a_bandit_is_learned_from_its_log(agent_class):
     assert (scores[:, 1] > scores[:, 0]).all()
 
 
-@pytest.mark.parametrize("agent_class", [TD3, TD3BC, SAC, BCQ])  # DDPG's is in its own file
+@pytest.mark.parametrize("agent_class", [TD3, TD3BC, SAC, BCQ])  # DDPG and DRR have it in their own files
 def test_the_identity_environment_is_learned_from_its_log(agent_class):
     """The item that earns 1 is the last one of the frame. Imitation alone is no help: the log shows all alike."""
     more = {
@@ -103,7 +103,7 @@ def test_the_identity_environment_is_learned_from_its_log(agent_class):
 
 @every_agent
 def test_policy_steps_against_fixed_critics_raise_their_value(agent_class):
-    more = {BCQ: {"generator_lr": 0.0, "phi": 1.0}}
+    more = {BCQ: {"generator_lr": 0.0, "phi": 1.0}, DRR: {"encoder_lr": 0.0}}
     agent = tiny(agent_class, critic_lr=0.0, critic_init=None, dropout=0.0, **more.get(agent_class, {}))
     name = "actor_value"
     first = agent.losses(BATCH)[name]
