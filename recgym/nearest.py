@@ -12,7 +12,7 @@ from recgym.search import ExactSearch, Found
 
 _SPARE = 16  # items asked for beyond k, so that k are left when blocked ones are taken out
 _AGAIN = 4  # of those left, how many beyond k are scored again
-_TRIALS = 256  # queries that recall is measured with
+_TRIALS = 1024  # queries that recall is measured with
 
 
 class ApproximateSearch:
