@@ -28,10 +28,10 @@ from agents.item_agent import ItemAgent
 from agents.networks import Dropout, descend
 from agents.softmax import softmax_loss
 from agents.train import Run, train_agent
+from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
 from recgym.frames import Batch, History
 from recgym.log import InteractionLog
-from recgym.sequences import SequenceBatch, SequenceBatches
 
 
 @dataclass(frozen=True)

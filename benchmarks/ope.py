@@ -22,10 +22,10 @@ from benchmarks.build import Data, build
 from benchmarks.suites import Entry, Suite
 from recgym import RecVectorEnv, ope
 from recgym.collection import collect, true_value
-from recgym.estimators import HYPERPARAMETERS
 from recgym.metrics import Interval, mean_interval
+from recgym.ope.estimators import HYPERPARAMETERS
+from recgym.ope.report import evaluate_policy
 from recgym.policies import Popularity
-from recgym.policy_report import evaluate_policy
 from recgym.stochastic import SoftmaxPolicy, StochasticPolicy
 from recgym.store import atomic_file
 

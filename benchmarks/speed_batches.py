@@ -25,9 +25,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from recgym.batches import FrameBatches
+from recgym.batches.vector_batches import VectorBatches
 from recgym.datasets.generator import chunks, shape
 from recgym.log import InteractionLog
-from recgym.vectors import VectorBatches
 
 FRAME, DIM, BATCHES = 10, 128, (256, 4096)
 _PASS = """

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="another seed gives another log (default: %(default)s)")
     check = add("check", "Runs Gymnasium's environment checker on one id; a warning counts as a failure.", _check)
     check.add_argument("id", help="e.g. recgym/Synthetic-Frame-v0")
-    from recgym.policy_command import add_arguments
+    from recgym.ope.command import add_arguments
 
     judge = add("evaluate-policy", "Estimates from a log with propensities what a policy would have earned.", _evaluate)
     add_arguments(judge)
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from recgym.policy_command import run
+    from recgym.ope.command import run
 
     return run(options)
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recgym import arrange as arranging
-from recgym.arrange import arrange, renumber, small_order
 from recgym.errors import DataError
+from recgym.log import arrange as arranging
+from recgym.log.arrange import arrange, renumber, small_order
 
 
 def naive(users, times, items, duplicates):

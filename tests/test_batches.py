@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from recgym import batches as batches_module
-from recgym import windows
-from recgym.batches import FrameBatches, histories
+from recgym.batches import FrameBatches, histories, windows
+from recgym.batches import frame_batches as batches_module
+from recgym.batches.windows import locate_windows, shuffled, window_starts
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.windows import locate_windows, shuffled, window_starts
 
 LENGTHS = (14, 3, 18, 9, 1, 25, 4, 30, 12)
 

@@ -8,10 +8,10 @@ import pytest
 from recgym.collection import collect, true_value
 from recgym.errors import DataError
 from recgym.frames import History
-from recgym.logged import decisions, evaluated_probabilities, moments
+from recgym.ope.logged import decisions, evaluated_probabilities, moments
+from recgym.ope.slates import slate_view, slates
 from recgym.policies import Popularity
 from recgym.rng import RowRandom
-from recgym.slates import slate_view, slates
 from recgym.stochastic import GaussianPolicy, SoftmaxPolicy, StochasticPolicy, choose_items, draw_slates
 from recgym.users import ReplayUsers
 from recgym.vector import RecVectorEnv

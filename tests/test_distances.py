@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from recgym.actions.distances import METRICS, distances
 from recgym.catalog import Catalog
-from recgym.distances import METRICS, distances
 from recgym.errors import DataError
 
 VECTORS = np.array([[0.9, 0.1, 0.0], [0.2, 0.4, 0.3], [-0.5, 0.5, 0.1], [0.1, 0.0, 0.8]])

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from recgym import batches as batches_module
-from recgym import epochs as epochs_module
-from recgym import sequences as sequences_module
-from recgym import windows
-from recgym.batches import FrameBatches
+from recgym.batches import FrameBatches, windows
+from recgym.batches import epochs as epochs_module
+from recgym.batches import frame_batches as batches_module
+from recgym.batches import sequence_batches as sequences_module
+from recgym.batches.sequence_batches import SequenceBatches
+from recgym.batches.vector_batches import VectorBatches
+from recgym.batches.windows import events_until, locate_windows, shuffled, signposts, window_starts
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.sequences import SequenceBatches
-from recgym.vectors import VectorBatches
-from recgym.windows import events_until, locate_windows, shuffled, signposts, window_starts
 
 LENGTHS = (14, 3, 18, 9, 1, 25, 4, 30, 12, 0, 0, 7, 5, 6, 2)
 

@@ -6,9 +6,9 @@ import pytest
 
 import recgym  # noqa: F401  registers the ids
 from recgym.batches import FrameBatches, histories
+from recgym.batches.windows import discounted_returns
 from recgym.log import InteractionLog
-from recgym.session_split import split_sessions
-from recgym.windows import discounted_returns
+from recgym.log.session_split import split_sessions
 
 SHOP = {"n_users": 60, "n_items": 50, "dim": 6}
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recgym import events, ids, log, splits
+from recgym import ids
 from recgym.errors import DataError, StoreError
-from recgym.log import InteractionLog
+from recgym.log import InteractionLog, events, splits
+from recgym.log import interaction_log as log
 
 
 @pytest.mark.parametrize("module", [log, ids, events, splits], ids=lambda module: module.__name__)

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from recgym import InteractionLog
-from recgym import logparts as logparts_module
 from recgym.errors import DataError, StoreError
+from recgym.log import parts as logparts_module
 
 
 def assert_same(one, other):

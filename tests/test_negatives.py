@@ -3,10 +3,10 @@ import doctest
 import numpy as np
 import pytest
 
-from recgym import negatives
+from recgym.batches import negatives
+from recgym.batches.negatives import Unconsumed
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.negatives import Unconsumed
 
 LOG = InteractionLog.from_events(
     [0, 0, 0, 0, 1, 2, 2, 2, 2, 2, 3], [4, 0, 4, 2, 3, 0, 1, 2, 3, 4, 0], np.ones(11), item_ids=range(5)

@@ -9,10 +9,10 @@ import recgym.registry
 from agents.baselines import EASE
 from recgym import FrameBatches, datasets, embeddings, ope
 from recgym.collection import collect, true_value
-from recgym.logged import decisions
 from recgym.metrics import mean_interval
+from recgym.ope.logged import decisions
+from recgym.ope.q_features import policy_view
 from recgym.policies import Popularity
-from recgym.q_features import policy_view
 from recgym.stochastic import SoftmaxPolicy
 from recgym.users import ReplayUsers
 from recgym.vector import RecVectorEnv

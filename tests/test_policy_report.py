@@ -11,10 +11,10 @@ from recgym.__main__ import main
 from recgym.collection import collect, true_value
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.logged import decisions
+from recgym.ope.command import build_policy, open_log
+from recgym.ope.logged import decisions
+from recgym.ope.report import evaluate_policy
 from recgym.policies import Popularity
-from recgym.policy_command import build_policy, open_log
-from recgym.policy_report import evaluate_policy
 from recgym.stochastic import SoftmaxPolicy
 from recgym.users import ReplayUsers
 from recgym.vector import RecVectorEnv

@@ -5,10 +5,10 @@ import pytest
 from conftest import make_catalog, make_log
 
 from recgym.collection import collect
-from recgym.logged import decisions, moments
+from recgym.ope.logged import decisions, moments
+from recgym.ope.q_features import _luck, _shown_next, _softmax_shown_next, policy_view
+from recgym.ope.report import evaluate_policy
 from recgym.policies import Popularity
-from recgym.policy_report import evaluate_policy
-from recgym.q_features import _luck, _shown_next, _softmax_shown_next, policy_view
 from recgym.stochastic import SoftmaxPolicy
 from recgym.users import ReplayUsers
 from recgym.vector import RecVectorEnv

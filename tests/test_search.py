@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from recgym.actions import EmbeddingActions
+from recgym.actions.search import ExactSearch, top_k
 from recgym.catalog import Catalog
 from recgym.env import RecVectorEnv
 from recgym.errors import ActionError, DataError, RecgymError
-from recgym.search import ExactSearch, top_k
 
 
 def sorted_search(queries, items, k, blocked):
@@ -21,8 +21,8 @@ def sorted_search(queries, items, k, blocked):
 @pytest.mark.parametrize("k", [1, 2, 10, 70])
 @pytest.mark.parametrize("n", [100, 4096, 9000])
 def test_tiles_find_what_a_full_sort_finds(n, k, monkeypatch):
-    monkeypatch.setattr("recgym.search._TILE", 1 << 12)
-    monkeypatch.setattr("recgym.search._NARROWEST", 700)
+    monkeypatch.setattr("recgym.actions.search._TILE", 1 << 12)
+    monkeypatch.setattr("recgym.actions.search._NARROWEST", 700)
     random = np.random.default_rng(n + k)
     items = np.round(random.normal(size=(n, 4)) * 2).astype(np.float32)  # ties, exact in float32
     queries = np.round(random.normal(size=(33, 4)) * 2).astype(np.float32)

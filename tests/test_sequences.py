@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from recgym import sequences
+from recgym.batches import sequence_batches as sequences
+from recgym.batches.sequence_batches import SequenceBatches
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.sequences import SequenceBatches
 
 LENGTHS = (14, 3, 18, 1, 9, 25, 2, 0, 7)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recgym.batches import FrameBatches
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.session_split import events_before, split_sessions
+from recgym.log.session_split import events_before, split_sessions
 
 
 def log_of(times_by_user, **more):

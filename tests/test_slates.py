@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_log
 
-from recgym import estimators, ope
+from recgym import ope
 from recgym.__main__ import main
 from recgym.collection import collect, true_value
 from recgym.errors import DataError
+from recgym.ope import estimators
+from recgym.ope.report import evaluate_policy
+from recgym.ope.slates import _pseudo_inverse, slate_view, slates
 from recgym.policies import Popularity
-from recgym.policy_report import evaluate_policy
 from recgym.rng import RowRandom
-from recgym.slates import _pseudo_inverse, slate_view, slates
 from recgym.stochastic import SoftmaxPolicy, slate_marginals, slate_propensities
 from recgym.users import ReplayUsers
 from recgym.vector import RecVectorEnv

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from recgym import vectors
 from recgym.batches import FrameBatches
+from recgym.batches import vector_batches as vectors
+from recgym.batches.vector_batches import FlatBatch, VectorBatch, VectorBatches
 from recgym.errors import DataError
 from recgym.frames import encode_frame
 from recgym.log import InteractionLog
-from recgym.vectors import FlatBatch, VectorBatch, VectorBatches
 
 KINDS = [(None, "float32"), ("cpu", "float32"), ("cpu", "bfloat16")]
 

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 import recgym  # noqa: F401  registers the ids
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.session_split import events_before, split_sessions
+from recgym.log.session_split import events_before, split_sessions
 from recgym.users import ReplayUsers
 from recgym.worlds.logs import load_parts
 from recgym.worlds.session import by_frequency, world

@@ -10,8 +10,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from recgym import events
 from recgym.errors import DataError
+from recgym.log import events
 
 _PIECE = 1 << 18  # events read back at a time, about
 

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recgym import events
 from recgym.datasets.clock import Reading, read_ticks
 from recgym.datasets.codes import Coder
 from recgym.datasets.text import TooNarrow, refuse
 from recgym.errors import DataError
+from recgym.log import events
 from recgym.rewards import takes_labels, transform_rewards
 
 if TYPE_CHECKING:

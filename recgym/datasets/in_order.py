@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from recgym.arrange import repeated, small_order, without_duplicates
 from recgym.datasets.codes import OWN_CODE
 from recgym.datasets.columns_on_disk import Columns
 from recgym.datasets.gather import Block, Blocks, gather
 from recgym.datasets.table import TableOptions
+from recgym.log.arrange import repeated, small_order, without_duplicates
 
 _AHEAD = 2  # blocks that may wait to be written
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recgym import events, logfiles
 from recgym.datasets.in_order import columns_in_order
 from recgym.datasets.ordering import ORDER_FILES, exact_order
 from recgym.datasets.sources import Files, Published
@@ -20,7 +19,8 @@ from recgym.datasets.table import TableOptions, load_events
 from recgym.datasets.table_files import Columns
 from recgym.datasets.text import Text, read_blocks, read_columns, refuse
 from recgym.errors import DataError
-from recgym.log import InteractionLog
+from recgym.log import InteractionLog, events
+from recgym.log import files as logfiles
 from recgym.rewards import takes_labels, transform_rewards
 
 _HIGHEST = 5.0

@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recgym import events, logfiles
-from recgym.arrange import repeated, without_duplicates
 from recgym.datasets.columns_on_disk import Columns, filtered
 from recgym.datasets.gather import Block, Gathered, gather
 from recgym.datasets.in_order import columns_in_order
 from recgym.datasets.table import TableOptions, read_table
 from recgym.datasets.table_files import blocks_of
 from recgym.errors import DataError
+from recgym.log import events
+from recgym.log import files as logfiles
+from recgym.log.arrange import repeated, without_duplicates
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SHARE = 0.5  # of the limit, for DuckDB's sort; ids, blocks in flight and Python itself need the rest

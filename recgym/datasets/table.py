@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from recgym import events
-from recgym.arrange import arrange, renumber
 from recgym.datasets.gather import Block, Blocks, Growing, gather
 from recgym.datasets.table_files import blocks_of
 from recgym.errors import DataError
-from recgym.log import InteractionLog
+from recgym.log import InteractionLog, events
+from recgym.log.arrange import arrange, renumber
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recgym.batches import FrameBatches, histories
+from recgym.batches.windows import locate_windows, window_starts
 from recgym.errors import DataError
 from recgym.frames import last_events
 from recgym.log import InteractionLog
-from recgym.windows import locate_windows, window_starts
 
 Columns = dict[str, np.ndarray]
 _STRUCTURE = ("step", "position", "enters")  # extra columns of a collected log that say what its events are

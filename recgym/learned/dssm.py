@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from recgym.batches.negatives import Unconsumed
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.negatives import Unconsumed
 
 _CHUNK = 1 << 14  # rows that pass a tower at a time
 

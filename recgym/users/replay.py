@@ -104,7 +104,7 @@ class ReplayUsers:
         if reach.shape != (log.n_users,) or not ((reach >= 0) & (reach <= log.offsets[:-1])).all():
             raise DataError(
                 f"reach must be one number per user ({log.n_users},), from 0 to the events before each, got shape "
-                f"{reach.shape} up to {reach.max(initial=0)}; see recgym.session_split.events_before"
+                f"{reach.shape} up to {reach.max(initial=0)}; see recgym.log.session_split.events_before"
             )
         self._floor = log.offsets[:-1] - reach  # (n_users,) event a frame reaches back to
         needed = np.where((log.lengths + reach > frame_size) & (opening == "full"), frame_size, self.min_history)

@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from recgym import datasets, splits
+from recgym import datasets
 from recgym.catalog import Catalog
-from recgym.log import InteractionLog
+from recgym.log import InteractionLog, splits
 from recgym.options import check_choice
 from recgym.users.drr import PROTOCOLS, DRRUsers
 from recgym.worlds.logs import SPLITS, fitted_catalog, given_vectors

@@ -1,6 +1,6 @@
 """`-Session-v0`: what people do in one sitting of a shop, seen through the frame of their last F events.
 
-**Data.** A log is cut into sessions (`recgym.session_split.split_sessions`): a pause of more than `gap_seconds` ends
+**Data.** A log is cut into sessions (`recgym.log.session_split`): a pause of more than `gap_seconds` ends
 one (`mode="interval"`), or all that a user did is one (`mode="one"`). Behaviours are rewards: `pv` (viewed) 1, `cart`
 and `fav` 2, `buy` 3, or what `reward="label:pv=1,..."` says. Users are split into train and test before they are cut
 into sessions, so all sessions of a person are on one side; a "user" of the environment is one session, and
@@ -45,8 +45,8 @@ import numpy as np
 
 from recgym.catalog import Catalog
 from recgym.datasets.tianchi import BEHAVIOURS
+from recgym.log.session_split import events_before, split_sessions
 from recgym.options import check_choice
-from recgym.session_split import events_before, split_sessions
 from recgym.users.replay import ReplayUsers
 from recgym.worlds.logs import Parts, load_parts
 

@@ -8,9 +8,9 @@ from torch.nn import functional
 
 from agents.sequence import Config, Networks, Optimizers, Questions, SequenceModel, sequence_update
 from agents.softmax import softmax_loss
+from recgym.batches.sequence_batches import SequenceBatch
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History
-from recgym.sequences import SequenceBatch
 
 CORES = ("transformer", "gru", "lstm", "convolution")
 PLAIN = Config(max_norm=None, dropout=0.0)

@@ -9,7 +9,7 @@ import numpy as np
 from recgym import ope
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.logged import policy_moments
+from recgym.ope.logged import policy_moments
 from recgym.rng import RowRandom
 from recgym.stochastic import StochasticPolicy, slate_marginals, slate_propensities
 

@@ -74,7 +74,7 @@ def decisions(log: InteractionLog) -> Decisions:
     if "step" in log.extra and int(np.max(log.extra["position"])) > 0:
         raise DataError(
             f"decisions must show one item each, got slates of {int(np.max(log.extra['position'])) + 1}; "
-            f"use recgym.slates, or recgym.evaluate_policy, which do"
+            f"use recgym.ope.slates, or recgym.evaluate_policy, which do"
         )
     users = log.event_users()[shown]
     lengths = np.bincount(users, minlength=log.n_users)

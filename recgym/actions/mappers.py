@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium import spaces
 
+from recgym.actions.search import ExactSearch, Found, Search, top_k
 from recgym.catalog import Catalog
 from recgym.errors import ActionError
 from recgym.options import check_choice
-from recgym.search import ExactSearch, Found, Search, top_k
 
 MAPPERS = ("inner", "cosine", "l2", "box")
 _LARGEST = 1e30  # magnitude of an action's number up to which no score overflows
@@ -93,7 +93,7 @@ class EmbeddingActions:
 
     Equal scores go to the lower index. The search is exact, and what a row gets does not depend on the other rows; with
     another BLAS than OpenBLAS that holds up to ties of some 1e-7. Above `approximate_above` items the search, with
-    `"cosine"` or `"l2"`, is `recgym.nearest.ApproximateSearch`: now and then it misses one of the k.
+    `"cosine"` or `"l2"`, is `recgym.actions.nearest.ApproximateSearch`: now and then it misses one of the k.
 
     Args:
         catalog: The items.
@@ -177,7 +177,7 @@ class EmbeddingActions:
 
 
 def _approximate(items: np.ndarray, dim: int) -> Search:
-    from recgym.nearest import ApproximateSearch  # needs an extra
+    from recgym.actions.nearest import ApproximateSearch  # needs an extra
 
     return ApproximateSearch(items, dim)
 

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recgym import events, logfiles, logparts, splits
 from recgym.errors import DataError
+from recgym.log import events, splits
+from recgym.log import files as logfiles
+from recgym.log import parts as logparts
 
 
 class UserEvents(NamedTuple):
@@ -146,7 +148,7 @@ class InteractionLog:
         return log
 
     def to_parquet(self, folder: str | Path, n_parts: int = 1) -> None:
-        """Writes the log as `n_parts` Parquet files by ranges of users; `recgym.logparts` has the format."""
+        """Writes the log as `n_parts` Parquet files by ranges of users; `recgym.log.parts` has the format."""
         logparts.write_parts(self, Path(folder), n_parts)
 
     @classmethod

@@ -9,10 +9,10 @@ import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
-from recgym.epochs import Epochs
+from recgym.batches.epochs import Epochs
+from recgym.batches.windows import discounted_returns, events_until, on_host
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.windows import discounted_returns, events_until, on_host
 
 
 class SequenceBatch(NamedTuple):

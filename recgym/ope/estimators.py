@@ -11,10 +11,10 @@ import numpy as np
 
 from recgym import ope
 from recgym.errors import DataError
-from recgym.logged import Decisions
 from recgym.metrics import Interval, mean_interval
-from recgym.q_features import PolicyView
-from recgym.slates import Slates, SlateView
+from recgym.ope.logged import Decisions
+from recgym.ope.q_features import PolicyView
+from recgym.ope.slates import Slates, SlateView
 
 HYPERPARAMETERS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0, np.inf)
 INTERVALS = ("bootstrap", "bernstein")

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recgym import estimators, ope
+from recgym import ope
 from recgym.catalog import Catalog
-from recgym.estimators import Estimate, Worth
 from recgym.log import InteractionLog
-from recgym.logged import Decisions, decisions
 from recgym.metrics import Interval
-from recgym.q_features import policy_view
-from recgym.slates import Slates, SlateView, slate_view, slates
+from recgym.ope import estimators
+from recgym.ope.estimators import Estimate, Worth
+from recgym.ope.logged import Decisions, decisions
+from recgym.ope.q_features import policy_view
+from recgym.ope.slates import Slates, SlateView, slate_view, slates
 from recgym.stochastic import StochasticPolicy
 
 _SECOND_OPINIONS = (("fqe", "sequential_dr"), ("direct", "doubly_robust"))
@@ -75,7 +76,7 @@ def evaluate_policy(
         catalog: Item vectors for the models; by default from what sessions had consumed before the log's decisions (or
             in them, where there is nothing else), 8 directions.
         gamma: Discount per step.
-        max_history: Events of the past a policy is shown, see `recgym.logged.moments`.
+        max_history: Events of the past a policy is shown, see `recgym.ope.logged.moments`.
         interval: `"bootstrap"` over sessions, or `"bernstein"`: empirical Bernstein, valid for every number of sessions
             but wide; no propensity below the smallest logged one is assumed, and it is cut to what a session can earn.
 

@@ -9,11 +9,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
-from recgym.epochs import Epochs
-from recgym.errors import DataError
-from recgym.frames import Batch, History
-from recgym.log import InteractionLog
-from recgym.windows import (
+from recgym.batches.epochs import Epochs
+from recgym.batches.windows import (
     Places,
     Windows,
     discounted_returns,
@@ -24,6 +21,9 @@ from recgym.windows import (
     signposts,
     window_starts,
 )
+from recgym.errors import DataError
+from recgym.frames import Batch, History
+from recgym.log import InteractionLog
 
 _AHEAD = 1 << 19  # events that are read from the log at a time, about, for the batches to come
 _AHEAD_ON_DEVICE = 1 << 23  # the same where starting a computation costs more than a small one itself

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recgym.arrange import arrange
 from recgym.errors import DataError
 from recgym.ids import as_ids, factorise, look_up
+from recgym.log.arrange import arrange
 
 if TYPE_CHECKING:
-    from recgym.log import InteractionLog
+    from recgym.log.interaction_log import InteractionLog
 
 _DUPLICATES = ("keep", "first", "last", "error")
 

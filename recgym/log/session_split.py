@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.log import InteractionLog
+from recgym.log.interaction_log import InteractionLog
 from recgym.options import check_choice
 
 MODES = ("interval", "one")

@@ -30,7 +30,7 @@ from recgym.errors import DataError, StoreError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from recgym.log import InteractionLog
+    from recgym.log.interaction_log import InteractionLog
 
 KIND = "log parts"
 VERSION = 1

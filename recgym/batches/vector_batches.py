@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recgym.batches import FrameBatches
+from recgym.batches.frame_batches import FrameBatches
+from recgym.batches.windows import Windows
 from recgym.errors import DataError
 from recgym.frames import Batch
-from recgym.windows import Windows
 
 _SCRATCH = 1 << 17  # numbers gathered at a time where they are copied on: they stay in the processor's cache
 

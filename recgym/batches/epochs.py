@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from recgym.batches.windows import shuffled
 from recgym.errors import DataError
-from recgym.windows import shuffled
 
 
 class Epochs:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.estimators import INTERVALS
 from recgym.log import InteractionLog
+from recgym.ope.estimators import INTERVALS
+from recgym.ope.report import evaluate_policy
 from recgym.policies import Scorer
-from recgym.policy_report import evaluate_policy
 from recgym.stochastic import SoftmaxPolicy, StochasticPolicy
 
 _EPILOG = """\

@@ -10,7 +10,7 @@ import numpy as np
 from recgym.catalog import Catalog
 from recgym.frames import History
 from recgym.log import InteractionLog
-from recgym.logged import Decisions, Moment, policy_moments
+from recgym.ope.logged import Decisions, Moment, policy_moments
 from recgym.rng import RowRandom
 from recgym.scoring import as_scores
 from recgym.stochastic import POLICY_STREAM, SoftmaxPolicy, StochasticPolicy
@@ -54,7 +54,7 @@ def policy_view(
         log: The log.
         made: Its decisions.
         catalog: Vectors of its items; 8 to 32 directions serve best.
-        max_history: See `recgym.logged.moments`.
+        max_history: See `recgym.ope.logged.moments`.
         seed: Seed of the items that are imagined to be shown next.
     """
     vectors = catalog.embeddings.astype(np.float64)

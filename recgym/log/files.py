@@ -16,7 +16,7 @@ from recgym import ids, store
 from recgym.errors import StoreError
 
 if TYPE_CHECKING:
-    from recgym.log import InteractionLog
+    from recgym.log.interaction_log import InteractionLog
 
 KIND = "log"
 VERSION = 1

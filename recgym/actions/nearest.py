@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from recgym.actions.search import ExactSearch, Found
 from recgym.errors import RecgymError
 from recgym.rng import uniforms
-from recgym.search import ExactSearch, Found
 
 _SPARE = 16  # items asked for beyond k, so that k are left when blocked ones are taken out
 _AGAIN = 4  # of those left, how many beyond k are scored again
@@ -89,7 +89,7 @@ class ApproximateSearch:
         return recall_of(found[:half], truth[:half]), recall_of(found[half:], truth[half:])
 
     def largest(self, queries: np.ndarray, k: int, blocked: Any = None) -> Found:
-        """Returns k of the items of largest score that are not blocked; see `recgym.search.Search`."""
+        """Returns k of the items of largest score that are not blocked; see `recgym.actions.search.Search`."""
         n = len(self._exact.items)
         asked = min(n, k + (_AGAIN if blocked is None else _SPARE))
         _, items = self._index.search(np.ascontiguousarray(queries[:, : self.dim]), asked)  # (B, asked), -1 for none
