@@ -72,6 +72,31 @@ FLOORS = (
     Entry("recent popularity", "recgym.policies:RecentPopularity", {"days": 30.0}),
 )
 
+GRU = {"core": "gru", "n_layers": 1, "lr": 5e-3}
+RANKERS = (Entry("item_knn", "agents.baselines:ItemKNN"), Entry("ease", "agents.baselines:EASE"))
+
+
+def learners(n_steps: int, sequence_steps: int) -> tuple[Entry, ...]:
+    """Returns an entry per agent of the project; those whose updates take longest get fewer."""
+    return (
+        Entry("ddpg", "agents:DDPG", n_steps=n_steps, later=0.7),
+        Entry("td3", "agents:TD3", n_steps=n_steps, later=0.7),
+        Entry("td3_bc", "agents:TD3BC", n_steps=n_steps, later=0.7),
+        Entry("sac", "agents:SAC", n_steps=n_steps, later=0.7),
+        Entry("bcq", "agents:BCQ", n_steps=n_steps // 5, later=0.7),
+        Entry("drr", "agents:DRR", n_steps=n_steps, later=0.7),
+        Entry("lstm_ac", "agents:LSTMActorCritic", n_steps=n_steps, later=0.7),
+        Entry("dqn", "agents:DQN", n_steps=n_steps, later=0.7),
+        Entry("reinforce", "agents:REINFORCE", {"correction": "none"}, n_steps),
+        Entry("reinforce off-policy", "agents:REINFORCE", {"correction": "off_policy"}, n_steps),
+        Entry("reinforce top-k", "agents:REINFORCE", {"correction": "top_k"}, n_steps),
+        Entry("sasrec", "agents:SequenceModel", n_steps=sequence_steps, batch_size=64),
+        Entry("gru4rec", "agents:SequenceModel", GRU, sequence_steps // 2, batch_size=64),
+    )
+
+
+AGENT_PAIRS = tuple((name, "popularity") for name in ("ddpg", "drr", "reinforce top-k", "sasrec"))
+
 SUITES = {
     suite.name: suite
     for suite in (
@@ -81,8 +106,7 @@ SUITES = {
             dataset="synthetic",
             entries=(
                 *FLOORS,
-                Entry("item_knn", "agents.baselines:ItemKNN"),
-                Entry("ease", "agents.baselines:EASE"),
+                *RANKERS,
                 Entry("ddpg", "agents:DDPG", n_steps=2_000, later=0.7),
             ),
             pairs=(("ddpg", "popularity"),),
@@ -94,11 +118,26 @@ SUITES = {
             dataset="ml-1m",
             entries=(
                 *FLOORS,
-                Entry("item_knn", "agents.baselines:ItemKNN"),
-                Entry("ease", "agents.baselines:EASE"),
+                *RANKERS,
                 Entry("ddpg", "agents:DDPG", n_steps=1_000, later=0.7),
             ),
             pairs=(("ddpg", "popularity"),),
+            pair_metrics=("hit_rate@10", "session_return"),
+        ),
+        Suite(
+            name="agents",
+            title="Every agent on the embedded data",
+            dataset="synthetic",
+            entries=(*FLOORS, *RANKERS, *learners(n_steps=2_000, sequence_steps=700)),
+            pairs=AGENT_PAIRS,
+            pair_metrics=("hit_rate@10", "session_return"),
+        ),
+        Suite(
+            name="agents-ml1m",
+            title="Every agent on MovieLens-1M",
+            dataset="ml-1m",
+            entries=(*FLOORS, *RANKERS, *learners(n_steps=1_000, sequence_steps=700)),
+            pairs=AGENT_PAIRS,
             pair_metrics=("hit_rate@10", "session_return"),
         ),
     )
