@@ -43,7 +43,6 @@ class Config(ItemConfig):
     """Hyperparameters of DRR, with those of `ItemConfig`."""
 
     encoder: str = "drr"  # the state module, see agents.encoders; "drr" and "attention" know users
-    width: int = 64  # of the state module's hidden vectors, if it has any
     n_users: int = 0  # users that have a vector, by their index in the log
     unnamed: float = 0.1  # share of decisions that are learned from as those of a user without one
     encoder_lr: float = 1e-3  # Adam's step size for the state module
@@ -173,6 +172,10 @@ class DRR(EmbeddingAgent):
     make_networks = staticmethod(make_networks)
     make_optimizers = staticmethod(make_optimizers)
     update_function = staticmethod(drr_update)
+
+    def fresh_networks(self) -> Networks:
+        """Returns fresh networks; one state module serves them all."""
+        return make_networks(self.state_dim, self.catalog.dim, self.config)
 
     def policy(self, *state: torch.Tensor) -> torch.Tensor:
         """Returns vector actions (B, d) in -1..1 for vectors, rewards and, if they are known, users."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from agents.base import resolve_device, to_tensor
+from agents.encoders import make_encoder, with_encoders
 from agents.networks import PRECISIONS, Dropout, arithmetic, seeded
 from recgym.catalog import Catalog
 from recgym.errors import DataError
@@ -38,6 +40,8 @@ class ItemConfig:
     tau: float = 0.005  # share that targets move towards their networks at every update
     actor_lr: float = 1e-3  # Adam's step size for the actor
     critic_lr: float = 1e-3  # Adam's step size for critics
+    encoder: str = "flat"  # how frames become states, see agents.encoders; each network has one of its own
+    width: int = 64  # of the encoder's hidden vectors
     hidden: int = 256  # width of the hidden layers
     actor_init: float | None = 3e-3  # last layer starts uniform in plus or minus this; None keeps torch's own
     critic_init: float | None = 3e-3  # the same for critics
@@ -49,7 +53,8 @@ class ItemConfig:
     temperature: float = 6.0  # sharpness of the softmax over scores
     critic_action: Literal["expected_item", "vector"] = "expected_item"  # what critics see of an action
     n_negatives: int = 0  # items drawn per batch for imitation's softmax; 0 takes all, for catalogs that allow it
-    reward_range: tuple[float, float] | None = None  # known bounds of a reward: value targets are kept within their sum
+    reward_scale: float = 1.0  # what networks see rewards multiplied by, those of frames and those they learn from
+    reward_range: tuple[float, float] | None = None  # known bounds of those: value targets are kept within their sum
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
     compile: bool = False  # whether networks are compiled by torch.compile
 
@@ -146,7 +151,7 @@ class EmbeddingAgent:
         self.inputs = self.table.bfloat16() if self.config.precision == "bf16" else self.table
         if nets is None:
             with seeded(seed):  # on the CPU, so that weights do not depend on the device
-                nets = self.make_networks(self.state_dim, catalog.dim, self.config)
+                nets = self.fresh_networks()
         self.nets = type(nets)(*(network.to(self.device).eval() for network in nets))
         for module in (module for network in self.nets for module in network.modules()):
             if isinstance(module, Dropout):
@@ -160,6 +165,14 @@ class EmbeddingAgent:
     def state_dim(self) -> int:
         """Width of a state: F * (d + 1)."""
         return self.frame_size * (self.catalog.dim + 1)
+
+    def fresh_networks(self) -> Any:
+        """Returns the algorithm's networks, behind encoders if the config names one."""
+        c, dim = self.config, self.catalog.dim
+        if c.encoder == "flat":
+            return self.make_networks(self.state_dim, dim, c)
+        make = partial(make_encoder, c.encoder, dim, self.frame_size, width=c.width)
+        return with_encoders(self.make_networks(cast(int, make().out_dim), dim, c), make)
 
     def policy(self, *state: torch.Tensor) -> torch.Tensor:
         """Returns the agent's vector actions (B, d) in -1..1 for states; every subclass says how."""
@@ -189,7 +202,12 @@ class EmbeddingAgent:
     def state_of(self, history: History) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the states that histories stand for: item vectors (B, F*d) and rewards (B, F)."""
         items, rewards = last_events(history, self.frame_size, self.catalog.n_items)
-        return self.table[to_tensor(items, self.device).long()].flatten(1), to_tensor(rewards, self.device)
+        return self.table[to_tensor(items, self.device).long()].flatten(1), self._reward(rewards)
+
+    def _reward(self, reward: Any) -> torch.Tensor:
+        """Returns rewards of any shape on the device, as networks see them."""
+        given, scale = to_tensor(reward, self.device), self.config.reward_scale
+        return given if scale == 1.0 else given * scale
 
     @torch.no_grad()
     def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
@@ -237,11 +255,11 @@ class EmbeddingAgent:
         vectors = self.inputs.index_select(0, joined.flatten()).view(len(joined), -1)
         action = to_tensor(batch.action, self.device).long()
         return Decisions(
-            state=(vectors[:, :width], to_tensor(batch.rewards, self.device)),
+            state=(vectors[:, :width], self._reward(batch.rewards)),
             action=action,
             vector=self.shown.index_select(0, action),
-            reward=to_tensor(batch.reward, self.device),
-            next_state=(vectors[:, -width:], to_tensor(batch.next_rewards, self.device)),
+            reward=self._reward(batch.reward),
+            next_state=(vectors[:, -width:], self._reward(batch.next_rewards)),
             terminated=to_tensor(batch.terminated, self.device),
         )
 

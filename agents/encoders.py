@@ -216,9 +216,26 @@ class Encoded(nn.Module):
         return self.network(state, *rest)
 
 
-def with_encoders(
-    nets: Any, make: Callable[[], nn.Module], names: Sequence[str] = ("actor", "critic", "critic1", "critic2")
-) -> Any:
+class EncodedGenerator(Encoded):
+    """A generator of actions behind an encoder, see `agents.actors.Generator`."""
+
+    network: Any
+
+    @property
+    def latent_dim(self) -> int:
+        """Width of a latent point."""
+        return int(self.network.latent_dim)
+
+    def decode(self, vectors: torch.Tensor, rewards: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Returns actions (B, d) for a latent point (B, latent_dim) of each state, (B, n, d) for n points."""
+        actions: torch.Tensor = self.network.decode(self.encoder(*in_events(vectors, rewards)), points)
+        return actions
+
+
+LEARNING = ("actor", "critic", "critic1", "critic2", "generator", "perturbator")
+
+
+def with_encoders(nets: Any, make: Callable[[], nn.Module], names: Sequence[str] = LEARNING) -> Any:
     """Returns a tuple of networks, some behind an encoder of their own; `NAME_target` becomes a copy of `NAME`.
 
     So agents that take frames in two parts, whose networks may be one's own, have any encoder, and no critic's state is
@@ -237,7 +254,11 @@ def with_encoders(
         >>> nets = with_encoders(nets, lambda: make_encoder("gru", catalog.dim, frame_size=5, width=16))
         >>> agent = TD3(catalog, frame_size=5, device="cpu", nets=nets)
     """
-    behind = {name: Encoded(make(), net) for name, net in nets._asdict().items() if name in names}
+    behind = {
+        name: (EncodedGenerator if hasattr(net, "decode") else Encoded)(make(), net)
+        for name, net in nets._asdict().items()
+        if name in names
+    }
     copies = {f"{name}_target": copy.deepcopy(net) for name, net in behind.items() if hasattr(nets, f"{name}_target")}
     return nets._replace(**behind, **copies)
 

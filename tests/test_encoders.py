@@ -13,6 +13,8 @@ from agents.cores import CausalTransformer, make_core, to_front
 from agents.encoders import ENCODERS, DrrAverage, Encoded, make_encoder, with_encoders
 from agents.train import fit
 from recgym.batches import FrameBatches
+from recgym.batches import histories as past_of
+from recgym.errors import DataError
 from recgym.frames import encode_frame
 
 DIM, FRAME = 3, 4
@@ -230,3 +232,25 @@ def test_agents_with_vector_actions_learn_through_any_encoder(agent_name, name, 
     fit(agent, FrameBatches(log, frame_size=5, batch_size=8, min_history=1), 3)
     after = agent.nets.actor.encoder.parameters()
     assert name == "flat" or any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("agent_name", ["DDPG", "TD3", "SAC", "TD3BC", "BCQ"])
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "flat"])
+def test_agents_take_an_encoder_by_name(agent_name, name, log, catalog):
+    config = {"generator_hidden": 8} if agent_name == "BCQ" else {}
+    agent = getattr(agents, agent_name)(
+        catalog, frame_size=5, device="cpu", encoder=name, width=8, hidden=8, seed=1, **config
+    )
+    behind = {field: net for field, net in agent.nets._asdict().items() if isinstance(net, Encoded)}
+    assert {"critic1", "critic1_target"} <= set(behind) or {"critic", "critic_target"} <= set(behind)
+    before = {field: [p.clone() for p in net.encoder.parameters()] for field, net in behind.items()}
+    fit(agent, FrameBatches(log, frame_size=5, batch_size=8, min_history=1), 4)
+    for field, net in behind.items():
+        changes = [not torch.equal(a, b) for a, b in zip(before[field], net.encoder.parameters(), strict=True)]
+        assert any(changes), field  # learners by their gradient, slow copies by following
+    assert agent.scores(past_of(log, [0, 1], [3, 0])).shape == (2, catalog.n_items)
+
+
+def test_an_unknown_encoder_is_refused(catalog):
+    with pytest.raises(DataError, match=r"encoder must be one of flat, .*got 'cube'"):
+        agents.TD3(catalog, device="cpu", encoder="cube")
