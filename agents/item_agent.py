@@ -51,6 +51,7 @@ class FrameConfig:
     max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
     mask_seen: bool = True  # whether items of the history are left out of what is shown
     temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
+    reward_scale: float = 1.0  # what networks see rewards multiplied by, those of frames and those they learn from
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
 
@@ -145,9 +146,14 @@ class ItemAgent:
         return self.values(self.look_at(to_tensor(items, self.device).long(), rewards, length, history.user))
 
     @torch.no_grad()
-    def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
-        """Returns items (B,) int64: those of the highest scores, or with `explore` drawn from a softmax over scores."""
+    def act(self, history: History, *, explore: bool = False, allowed: Any = None) -> torch.Tensor:
+        """Returns items (B,) int64: those of the highest scores, or with `explore` drawn from a softmax over scores.
+
+        `allowed` (B, n_items) bool says which items may be shown; None means all.
+        """
         scores = self.scores(history)
+        if allowed is not None:
+            scores = scores.masked_fill(~to_tensor(allowed, self.device), -torch.inf)
         if self.config.mask_seen:
             items = to_tensor(history.items, self.device).long()
             scores = scores.masked_fill(seen(items, scores.shape[1]), -torch.inf)
@@ -160,22 +166,27 @@ class ItemAgent:
         """Returns frames with their vectors, for items (B, F) int64 on the device."""
         known = None if user is None or self.config.n_users == 0 else to_tensor(user, self.device).long()
         length = to_tensor(length, self.device).long()
-        return Frames(self.table[items], to_tensor(rewards, self.device).float(), length, known)
+        return Frames(self.table[items], self._reward(rewards), length, known)
+
+    def _reward(self, reward: Any) -> torch.Tensor:
+        """Returns rewards of any shape on the device, as networks see them."""
+        return to_tensor(reward, self.device).float() * self.config.reward_scale
 
     def look_up(self, batch: Batch) -> ItemDecisions:
         """Returns the batch on the device with its vectors."""
         items, next_items = (to_tensor(part, self.device).long() for part in (batch.items, batch.next_items))
         size = items.shape[1]
-        if batch.length is None:  # of a full frame that is F; what an environment showed may be padded
-            length = (items != self.catalog.n_items).sum(dim=1)
+        if batch.length is None:  # of a full frame that is F; what an environment showed may be padded, and stay so
+            length, next_length = ((part != self.catalog.n_items).sum(dim=1) for part in (items, next_items))
         else:
             length = to_tensor(batch.length, self.device).long()
+            next_length = (length + 1).clamp(max=size)
         return ItemDecisions(
             frames=self.look_at(items, batch.rewards, length, batch.user),
             action=to_tensor(batch.action, self.device).long(),
-            reward=to_tensor(batch.reward, self.device).float(),
-            returns=None if batch.returns is None else to_tensor(batch.returns, self.device).float(),
-            next_frames=self.look_at(next_items, batch.next_rewards, (length + 1).clamp(max=size), batch.user),
+            reward=self._reward(batch.reward),
+            returns=None if batch.returns is None else self._reward(batch.returns),
+            next_frames=self.look_at(next_items, batch.next_rewards, next_length, batch.user),
             next_items=next_items,
             terminated=to_tensor(batch.terminated, self.device),
         )

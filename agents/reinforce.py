@@ -18,6 +18,8 @@ Where we differ:
   user's taste. Gains are brought to a mean of 1, so that imitation's weight means the same under every correction and
   any scale of rewards. `bc_weight=0, normalise=False` is the paper's.
 - Weights are cut off at 2, where the paper has e**3; they are not normalised.
+In an environment take `correction="off_policy", baseline=None, bc_weight=0`, returns (`gamma` above 0) and a small
+buffer: it learns of decisions once their sessions have ended, and beta makes up for their age.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from agents.encoders import make_encoder
 from agents.heads import Beta, DiscreteActor, make_head
 from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions
 from agents.networks import descend
+from agents.replay import ReplayBuffer
+from agents.returns import SessionReplay
 from agents.train import Run, train_agent
 from recgym.batches import FrameBatches
 from recgym.errors import DataError
@@ -49,7 +53,7 @@ class Config(FrameConfig):
     correction: Literal["none", "off_policy", "top_k"] = "top_k"  # which of the three forms
     k: int = 10  # K, items of a list
     weight_cap: float = 2.0  # importance weights are cut off here
-    baseline: float = -1.0  # subtracted from every return
+    baseline: float | None = -1.0  # subtracted from every return; None takes the batch's mean return
     normalise: bool = True  # whether gains are divided by their batch's mean magnitude
     bc_weight: float = 1.0  # weight of imitating the logged item
     gamma: float = 0.0  # discount of the returns that batches have; 0 learns from the reward alone and needs none
@@ -109,6 +113,12 @@ class REINFORCE(ItemAgent):
         """Makes one update, or only measures its losses."""
         return reinforce_update(self.look_up(batch), self.nets, self.optimizers, self.config, learn=learn)
 
+    def make_buffer(self, capacity: int, frame_size: int, seed: int = 0) -> ReplayBuffer:
+        """Returns the buffer this agent learns from in an environment: with returns, if it has a `gamma`."""
+        if self.config.gamma == 0:
+            return ReplayBuffer(capacity, frame_size, seed)
+        return SessionReplay(capacity, frame_size, seed, gamma=self.config.gamma)
+
     def batches(self, log: InteractionLog, batch_size: int, seed: int = 0, later: float = 0.0) -> FrameBatches:
         """Returns what this agent learns from: frames, with returns if it has a `gamma`."""
         gamma = self.config.gamma if self.config.gamma > 0 else None
@@ -150,7 +160,8 @@ def reinforce_update(
             weight = torch.exp(log_pi - log_beta).clamp(max=config.weight_cap)
         if config.correction == "top_k":
             top_k = config.k * (1.0 - log_pi.exp()) ** (config.k - 1)
-        gain = weight * top_k * (returns - config.baseline)  # (B,)
+        baseline = returns.mean() if config.baseline is None else config.baseline
+        gain = weight * top_k * (returns - baseline)  # (B,)
         scale = gain.abs().mean().clamp(min=1e-6) if config.normalise else 1.0
     actor_loss = -(gain * log_pi).mean() / scale - config.bc_weight * log_pi.mean()
     if learn:

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-from agents.base import to_tensor
-from agents.cores import make_core, to_front
+from agents.cores import make_core
 from agents.item_agent import ItemAgent
-from agents.networks import Dropout, descend
+from agents.networks import descend
+from agents.sequence_network import Questions, SequenceNetwork, newest_hidden, questions
 from agents.softmax import softmax_loss
 from agents.train import Run, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
@@ -57,49 +56,6 @@ class Config:
     def __post_init__(self) -> None:
         if self.max_length < 1:
             raise DataError(f"max_length must be at least 1, got {self.max_length}; give the events looked at")
-
-
-class Questions(NamedTuple):
-    """Sequences whose events stand at the front, and which item follows each; padding is item n_items."""
-
-    items: torch.Tensor  # (B, L) int64
-    targets: torch.Tensor  # (B, L) int64 the item after each event, n_items where none is asked for
-    rewards: torch.Tensor  # (B, L) its reward
-
-
-class SequenceNetwork(nn.Module):
-    """Item vectors and a causal core: histories to hidden vectors, which score items by their inner product.
-
-    Args:
-        n_items: Number of items.
-        core: (B, L, width) to (B, L, width), see `agents.cores`.
-        width: Width of item vectors.
-        dropout: Share of the vectors' numbers dropped while training.
-        vectors: Item vectors (n_items + 1, d), last row zero, to make the network's from; None learns free ones.
-    """
-
-    vectors: torch.Tensor
-
-    def __init__(
-        self, n_items: int, core: nn.Module, width: int, dropout: float = 0.0, vectors: torch.Tensor | None = None
-    ) -> None:
-        super().__init__()
-        self.core, self.dropout, self.scale = core, Dropout(dropout), width**0.5
-        self.free = vectors is None
-        size = n_items + 1 if vectors is None else vectors.shape[1]
-        self.weight = nn.Parameter(torch.randn(size, width) * (0.02 if vectors is None else 0.02 / size**0.5))
-        if vectors is not None:
-            self.register_buffer("vectors", vectors, persistent=False)
-
-    def table(self) -> torch.Tensor:
-        """Returns item vectors (n_items, width); they score, and `scale` times as long they come in."""
-        return self.weight[:-1] if self.free else self.vectors[:-1] @ self.weight
-
-    def forward(self, items: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-        """Returns the hidden vectors (B, L, width) of sequences (B, L) with their events at the front."""
-        vectors = functional.pad(table, (0, 0, 0, 1))  # (n_items + 1, width), padding zero
-        hidden: torch.Tensor = self.core(self.dropout(functional.embedding(items, vectors) * self.scale))
-        return hidden
 
 
 class Networks(NamedTuple):
@@ -140,12 +96,9 @@ class SequenceModel(ItemAgent):
     @torch.no_grad()
     def scores(self, history: History) -> torch.Tensor:
         """Returns scores (B, n_items) float32 of what comes after the newest event."""
-        items = to_tensor(history.items[:, -self.config.max_length :], self.device).long()
-        length = to_tensor(history.length, self.device).long().clamp(max=items.shape[1])
         table = self.nets.network.table()  # (n_items, width)
-        hidden = self.nets.network(to_front(items, length), table)  # (B, L, width)
-        newest = hidden[torch.arange(len(items), device=self.device), (length - 1).clamp(min=0)]
-        scores: torch.Tensor = (newest * (length > 0)[:, None]) @ table.T
+        newest = newest_hidden(self.nets.network, table, history, self.config.max_length, self.device)  # (B, width)
+        scores: torch.Tensor = newest @ table.T
         return scores
 
     def step(self, batch: Batch | SequenceBatch, learn: bool) -> Mapping[str, torch.Tensor]:
@@ -157,16 +110,7 @@ class SequenceModel(ItemAgent):
 
     def ask(self, batch: Batch | SequenceBatch) -> Questions:
         """Returns what a batch asks: of sequences what comes next at each step, of frames the action."""
-        if isinstance(batch, SequenceBatch):
-            columns = batch.items, batch.length, batch.targets, batch.target_rewards
-            items, length, targets, rewards = (to_tensor(column, self.device) for column in columns)
-            length = length.long()
-            return Questions(*(to_front(part, length) for part in (items.long(), targets.long(), rewards)))
-        items, n_items = to_tensor(batch.items, self.device).long(), self.catalog.n_items
-        length = (items != n_items).sum(dim=1)
-        last = torch.arange(items.shape[1], device=self.device) == length[:, None] - 1  # (B, F)
-        action, reward = (to_tensor(part, self.device)[:, None] for part in (batch.action, batch.reward))
-        return Questions(to_front(items, length), torch.where(last, action.long(), n_items), reward.expand(last.shape))
+        return questions(batch, self.catalog.n_items, self.device)
 
     def batches(self, log: InteractionLog, batch_size: int, seed: int = 0, later: float = 0.0) -> SequenceBatches:
         """Returns what this agent learns best from: whole users, `batch_size` at a time; `later` is for frames."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -64,7 +65,8 @@ def fit_online(
     trained on a log.
 
     Args:
-        agent: Acts with `explore=True`, and learns by `update`.
+        agent: Acts with `explore=True`, and learns by `update`. If its `act` takes `allowed`, it is told which items
+            may be shown.
         env: With `observation="history"` or, for agents that know users, `"user_history"`, autoreset mode
             `"SameStep"`, k=1, and the actions the agent gives.
         n_steps: Steps of the environment, each for all its rows.
@@ -89,8 +91,10 @@ def fit_online(
     make_buffer: Callable[..., ReplayBuffer] = getattr(agent, "make_buffer", ReplayBuffer)  # an agent may have its own
     buffer = make_buffer(buffer_size, env.frame_size, seed)
     observation, _ = env.reset(seed=seed)
+    told = env.action == "item" and "allowed" in inspect.signature(agent.act).parameters
     for step in range(1, n_steps + 1):
-        actions = agent.act(as_history(observation, env.catalog.n_items), explore=True)
+        masks = {"allowed": env.action_masks()} if told else {}
+        actions = agent.act(as_history(observation, env.catalog.n_items), explore=True, **masks)
         before, (observation, rewards, terminated, truncated, infos) = observation, env.step(np.asarray(actions.cpu()))
         buffer.add(_lived_through(before, observation, rewards, terminated, truncated, infos))
         metrics: dict[str, Any] = {"reward": float(rewards.mean())}

@@ -68,6 +68,28 @@ def learning_curves(
     _save(figure, path)
 
 
+def time_chart(path: Path, title: str, points: Mapping[str, tuple[float, float]], metric: str) -> None:
+    """Writes a score against the seconds it took to fit, the latter on a logarithmic axis.
+
+    Args:
+        path: The PNG to write.
+        title: What stands above the plot.
+        points: (seconds, score) by agent; what took less than a hundredth of a second stands there.
+        metric: What the score is called.
+    """
+    figure, (panel,) = _figure(1, 6.0, 4.2)
+    for agent, (seconds, score) in points.items():
+        panel.plot(max(seconds, 0.01), score, "o", color=_COLOUR, markersize=5)
+        panel.annotate(agent, (max(seconds, 0.01), score), (4, 4), textcoords="offset points", fontsize=7)
+    panel.set_xscale("log")
+    panel.set_xlabel("seconds of fitting")
+    panel.set_ylabel(metric.replace("_", " "))
+    panel.set_ylim(bottom=0)
+    panel.grid(alpha=0.3)
+    figure.suptitle(title, color=_PLAIN)
+    _save(figure, path)
+
+
 def growth_chart(path: Path, title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     """Writes seconds against rows, both on logarithmic axes.
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import ope_report, speed_report
+from benchmarks import fidelity_report, ope_report, simulated, speed_report
 from benchmarks.plots import interval_chart, learning_curves
+from benchmarks.quality import report as quality_report
 from benchmarks.results import FOLDER, Results, Row, protocols
 from benchmarks.suites import FLOORS, SUITES, Suite
 from recgym.store import atomic_file
 
 ROOT = Path(__file__).parent.parent
+LEADERBOARD = "LEADERBOARD.md"
 
 
 def write(readme: Path, folder: Path) -> None:
@@ -26,21 +28,47 @@ def write(readme: Path, folder: Path) -> None:
         plots(suite, Results(folder / f"{suite.name}.csv"), folder)
     for name in speed_report.present(folder):
         speed_report.plot(name, Results(folder / f"{name}.csv"), folder)
-    text = filled(readme.read_text(encoding="utf-8"), folder)
-    with atomic_file(readme) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    if quality_report.present(folder):
+        quality_report.plot(folder)
+    for path, fill in _pages(readme, folder).items():
+        text = fill(path.read_text(encoding="utf-8"), folder)
+        with atomic_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def leaderboard(text: str, folder: Path) -> str:
+    """Returns the page of the quality suite with its tables put in place."""
+    return put(text, {quality_report.NAME: quality_report.page(folder)}, LEADERBOARD)
+
+
+def _pages(readme: Path, folder: Path) -> Mapping[Path, Callable[[str, Path], str]]:
+    """Returns the pages that rows are written into, and what fills them; a README elsewhere stands alone."""
+    page = readme.parent / LEADERBOARD
+    beside = page.exists() and bool(quality_report.present(folder))
+    return {readme: filled} | ({page: leaderboard} if beside else {})
 
 
 def filled(text: str, folder: Path) -> str:
     """Returns a README with the block of every suite that has rows put in place."""
     blocks = {suite.name: block(suite, Results(folder / f"{suite.name}.csv").rows()) for suite in _with_rows(folder)}
-    for other in (ope_report, speed_report):
+    for other in (ope_report, fidelity_report, simulated, speed_report):
         blocks |= {name: other.block(name, Results(folder / f"{name}.csv").rows()) for name in other.present(folder)}
+    if quality_report.present(folder):
+        blocks[quality_report.NAME] = quality_report.block(folder)
+    return put(text, blocks, "the README")
+
+
+def put(text: str, blocks: Mapping[str, str], where: str) -> str:
+    """Returns a text with the blocks put between their markers.
+
+    Raises:
+        SystemExit: if a marker is missing or stands twice.
+    """
     for name, content in blocks.items():
         begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
         if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
             raise SystemExit(
-                f"the README must have the lines {begin} and {end} once each, in this order, got "
+                f"{where} must have the lines {begin} and {end} once each, in this order, got "
                 f"{text.count(begin)} and {text.count(end)}; add them where the table belongs"
             )
         before, rest = text.split(begin)
@@ -148,12 +176,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given.check:
         write(given.readme, given.results)
         return
-    text = given.readme.read_text(encoding="utf-8")
-    if filled(text, given.results) != text:
-        print(
-            f"{given.readme} differs from the rows in {given.results}; run python -m benchmarks.report", file=sys.stderr
-        )
-        raise SystemExit(1)
+    for path, fill in _pages(given.readme, given.results).items():
+        text = path.read_text(encoding="utf-8")
+        if fill(text, given.results) != text:
+            print(f"{path} differs from the rows in {given.results}; run python -m benchmarks.report", file=sys.stderr)
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import recgym
-from benchmarks import ope
+from benchmarks import fidelity, ope, quality
 from benchmarks.build import Data, build, entry_point, is_agent
 from benchmarks.results import FOLDER, Results
 from benchmarks.suites import SUITES, Entry, Suite
@@ -164,6 +164,11 @@ def _digest(parts: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def facts() -> dict[str, str]:
+    """Returns the commit, whether the tree differs from it, and the versions, as every row tells them."""
+    return {**_commit(), "versions": _versions()}
+
+
 def _commit() -> dict[str, str]:
     """Returns the commit and whether files other than generated ones differ from it."""
     try:
@@ -200,10 +205,33 @@ def own_entries(names: Sequence[str], n_steps: int, config: Mapping[str, Any]) -
     return [Entry(name, name, config, n_steps if learns[name] else 0, later=0.7) for name in names]
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _quality_options(
+    given: argparse.Namespace, folder: Path, own: tuple[Entry, ...], about: Mapping[str, str]
+) -> quality.Options:
+    small = folder / "quality-smoke"
+    return quality.Options(
+        folder=small if given.smoke else folder,
+        trained=small / "trained" if given.smoke else ROOT / "runs" / "quality",
+        rows=tuple(_names(given.rows)),
+        own=own,
+        n_seeds=given.seeds,
+        device=given.device,
+        force=given.force,
+        small=given.smoke,
+        facts=about,
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line and runs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("--suite", choices=sorted([*SUITES, "ope"]), required=True)
+    parser.add_argument("--suite", choices=sorted([*SUITES, "fidelity", "ope", "quality"]), required=True)
+    parser.add_argument("--protocol", default="", help="of the suite quality: comma-separated, none means all")
+    parser.add_argument("--seeds", type=int, help="of the suite quality: seeds of each learner (default: its row's)")
     parser.add_argument("--rows", default="", help="comma-separated names of rows; none means all, or just --agent")
     parser.add_argument("--agent", action="append", default=[], help="package.module:Name, see CONTRIBUTING.md")
     parser.add_argument("--steps", type=int, default=2_000, help="updates of each --agent (default: %(default)s)")
@@ -218,10 +246,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = own_entries(given.agent, 3 if given.smoke else given.steps, given.config)
     if given.suite == "ope":  # estimators, not agents: rows of another shape
         path = folder / ("ope-smoke.csv" if given.smoke else "ope.csv")
-        ope.run(path, {**_commit(), "versions": _versions()}, given.seed, own, small=given.smoke)
+        ope.run(path, facts(), given.seed, own, small=given.smoke)
+        return
+    if given.suite == "fidelity":  # learned users, not agents: likewise
+        path = folder / ("fidelity-smoke.csv" if given.smoke else "fidelity.csv")
+        fidelity.run(path, facts(), given.seed, small=given.smoke)
+        return
+    if given.suite == "quality":  # protocols of published figures, with rows of their own shape
+        quality.run(_names(given.protocol), _quality_options(given, folder, tuple(own), facts()))
         return
     suite = SUITES[given.suite].smoke() if given.smoke else SUITES[given.suite]
-    rows = [*(name.strip() for name in given.rows.split(",") if name.strip()), *own]
+    rows: list[str | Entry] = [*_names(given.rows), *own]
     results = Results(folder / f"{suite.name}.csv")
     run(suite, results, rows=rows, seed=given.seed, device=given.device, force=given.force)
 

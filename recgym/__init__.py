@@ -33,6 +33,7 @@ _PUBLIC = {  # name -> module that defines it; loaded on first use, so that `imp
     "embeddings": "recgym.embeddings",
     "encode_frame": "recgym.frames",
     "export": "recgym.export",
+    "fidelity": "recgym.fidelity",
     "evaluate_policy": "recgym.ope.report",
     "evaluate_ranking": "recgym.evaluate",
     "evaluate_sessions": "recgym.evaluate",

@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     from recgym.export.command import add_arguments as add_export_arguments
 
     add_export_arguments(add("export", "Writes the decisions of a data set as HDF5, Parquet or Minari.", _export))
+    from recgym.fidelity.command import add_arguments as add_fidelity_arguments
+
+    add_fidelity_arguments(add("fidelity", "Fits users to a log and says how far to trust them.", _fidelity))
     floors = add("floors", "Measures what chance, popularity, greed and known truth earn, and keeps it.", _floors)
     floors.add_argument("id", nargs="*", help="by default all whose data are on this machine")
     text = "Lists, verifies or clears what was parsed and kept; RECGYM_CACHE names the folder."
@@ -71,6 +74,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from recgym.export.command import run
+
+    return run(options)
+
+
+def _fidelity(options: argparse.Namespace) -> int:
+    from recgym.fidelity.command import run
 
     return run(options)
 
@@ -113,7 +122,12 @@ def _info(options: argparse.Namespace) -> int:
     for floor in floors:
         print(f"  {floor.policy:12} {floor.interval}")
     print(f"  {verdict(floors)}" if floors else "  python -m recgym floors does it")
-    gymnasium.make(options.id, disable_env_checker=True).close()  # the error says where missing data may be put
+    env: Any = gymnasium.make(options.id, disable_env_checker=True)  # the error says where missing data may be put
+    env.close()
+    if hasattr(env.unwrapped.users, "fitted_on"):
+        from recgym.fidelity.command import kept
+
+        print("\nhow far to trust these users", *kept(env.unwrapped.users), sep="\n  ")
     return 0
 
 

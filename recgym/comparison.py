@@ -10,6 +10,7 @@ import numpy as np
 from recgym.errors import DataError
 from recgym.evaluate import evaluate_sessions
 from recgym.metrics import Interval, paired_difference
+from recgym.planning import knowing
 from recgym.policies import Scorer
 from recgym.registry import make_vector_env, registered
 from recgym.scoring import ScoreFunction
@@ -37,8 +38,8 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    policy_a: Scorer | ScoreFunction,
-    policy_b: Scorer | ScoreFunction,
+    policy_a: Scorer | ScoreFunction | str,
+    policy_b: Scorer | ScoreFunction | str,
     env_id: str,
     *,
     n_users: int | None = None,
@@ -52,7 +53,8 @@ def compare(
     doing. Sessions are paired by user.
 
     Args:
-        policy_a: A `Scorer`, or a function from a `History` to scores (B, n_items).
+        policy_a: A `Scorer`, a function from a `History` to scores (B, n_items), or the name of a policy that knows the
+            truth about users: `"greedy"`, `"rotating"` or `"planner"`, see `recgym.planning`.
         policy_b: The other.
         env_id: A registered id.
         n_users: Sessions; fewer than users are a seeded choice of them, more let users come again. None is each once.
@@ -61,7 +63,7 @@ def compare(
         options: Options of the id, e.g. `{"split": "test"}`; not `action`, `observation` and `autoreset_mode`.
 
     Raises:
-        DataError: if the id is unknown, an option taken, or a policy of another catalog.
+        DataError: if the id is unknown, an option taken, a policy of another catalog, or no truth is known.
 
     Example:
         >>> small = {"n_users": 200, "n_items": 50, "dim": 8}
@@ -75,5 +77,6 @@ def compare(
     if taken:
         raise DataError(f"compare chooses action, observation and autoreset_mode, got {sorted(taken)}; leave them out")
     env = make_vector_env(num_envs, **registered(env_id) | dict(options or {}) | fixed)
-    a, b = (evaluate_sessions(policy, env, n_sessions=n_users, seed=seed) for policy in (policy_a, policy_b))
+    policies = (knowing(policy, env) if isinstance(policy, str) else policy for policy in (policy_a, policy_b))
+    a, b = (evaluate_sessions(policy, env, n_sessions=n_users, seed=seed) for policy in policies)
     return Comparison(paired_difference(a.returns, b.returns), a.returns, b.returns, a.users)

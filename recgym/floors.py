@@ -6,12 +6,14 @@
 |---|---|
 | `random` | nothing |
 | `popularity` | what training users consumed most (of simulated users: in random sessions) |
-| `greedy` | the truth about the next step: the myopic optimum |
+| `greedy` | the truth about the next step, which for users who answer from a log is the log: the myopic optimum |
 | `rotating` | the same, and leaves out the topics of the last three answers |
+| `quality` | the items' hidden quality, and nothing of the user |
 | `planner` | the truth, and imagines futures (`recgym.planning.planner`) |
 
 The ceiling is the best of them: a lower bound of what is possible. `planning` is its difference from `greedy` over the
-same sessions; planning pays where its interval lies above 0.
+same sessions; planning pays where its interval lies above 0. Users who are `memoryless` answer alike whatever was shown
+before: there `greedy` is the ceiling itself, and the difference is 0.
 """
 
 from __future__ import annotations
@@ -31,12 +33,15 @@ from recgym.metrics import Interval, mean_interval, paired_difference
 from recgym.policies import Popularity, Uniform
 from recgym.registry import make_vector_env, registered
 from recgym.stochastic import SoftmaxPolicy
+from recgym.users.playlist import PlaylistUsers
 from recgym.users.simulated import SimulatedUsers
 from recgym.vector import RecVectorEnv
 
 PATH = Path(__file__).with_suffix(".csv")
 N_SESSIONS, SEED, ROWS = 256, 1, 64
+_AS_MANY = "greedy over as many"  # sessions as the planner plays
 _IMAGINED_SESSIONS = 64  # sessions of a planner, which is slow; greedy ones are compared over the same
+_REPEATABLE = planning.Imagined(n_futures=1)  # of users without luck: one future is all futures
 
 
 class Floor(NamedTuple):
@@ -102,23 +107,41 @@ def measure(env_id: str, *, plan: bool = True, n_sessions: int = N_SESSIONS, **o
     """
     given = registered(env_id) | options
     env = _make(given | {"split": "test"})
-    train = _make(given | {"split": "train"})
-    scorers: dict[str, Any] = {
-        "random": Uniform(env.catalog.item_ids, SEED, env.catalog.reward),
-        "popularity": _popularity(train),
-    }
-    simulated = isinstance(env.users, SimulatedUsers)
-    if hasattr(env.users, "expected_rewards"):
-        scorers["greedy"] = planning.greedy(env)
-    if simulated and len(np.unique(env.users.items.topic)) > 2:  # type: ignore[attr-defined]  # one is padding's
-        scorers["rotating"] = planning.rotating(env)
+    policies = known_policies(env, _make(given | {"split": "train"}))
     n_sessions = min(n_sessions, 4 * len(env.users.servable))
-    returns = {name: evaluate_sessions(s, env, n_sessions=n_sessions, seed=SEED).returns for name, s in scorers.items()}
-    if simulated and plan:
-        few = min(n_sessions, _IMAGINED_SESSIONS)
-        both = {"greedy over as many": planning.greedy(env), "planner": planning.planner(env)}
-        returns |= {name: evaluate_sessions(s, env, n_sessions=few, seed=SEED).returns for name, s in both.items()}
-    return [*_rows(env_id, returns), *_planning(env_id, returns)]
+    few = min(n_sessions, _IMAGINED_SESSIONS)
+    imagining = {"planner": policies.pop("planner")} if "planner" in policies else {}
+    if plan and imagining:
+        imagining[_AS_MANY] = policies["greedy"]
+    runs = [(name, policy, n_sessions) for name, policy in policies.items()]
+    runs += [(name, policy, few) for name, policy in imagining.items()] if plan else []
+    returns = {name: evaluate_sessions(policy, env, n_sessions=n, seed=SEED).returns for name, policy, n in runs}
+    memoryless = getattr(env.users, "memoryless", False)
+    return [*_rows(env_id, returns), *_planning(env_id, returns, memoryless)]
+
+
+def known_policies(env: RecVectorEnv, train: RecVectorEnv) -> dict[str, Any]:
+    """Returns the policies of the table above that there are for an environment, by name.
+
+    Args:
+        env: With item actions and history observations; those that know the truth ask it about its present sessions.
+        train: Of the training users, who make popularity.
+    """
+    users, ids, reward = env.users, env.catalog.item_ids, env.catalog.reward
+    policies: dict[str, Any] = {"random": Uniform(ids, SEED, reward), "popularity": _popularity(train)}
+    if not hasattr(users, "expected_rewards"):
+        return policies
+    policies["greedy"] = planning.greedy(env)
+    if isinstance(users, SimulatedUsers):
+        if users.items.n_topics > 1:
+            policies["rotating"] = planning.rotating(env)
+        quality = users.items.quality[:-1]
+        if np.ptp(quality) > 0:
+            policies["quality"] = lambda history: np.broadcast_to(quality, (env.num_envs, env.catalog.n_items))
+    if isinstance(users, SimulatedUsers | PlaylistUsers):  # others are memoryless, or learned and slow to imagine
+        repeatable = isinstance(users, PlaylistUsers) and users.clicks is None
+        policies["planner"] = planning.planner(env, _REPEATABLE if repeatable else None)
+    return policies
 
 
 def verdict(floors: list[Floor]) -> str:
@@ -126,9 +149,12 @@ def verdict(floors: list[Floor]) -> str:
     gap = next((floor for floor in floors if floor.policy == "planning"), None)
     if gap is None:
         return "whether planning pays was not measured"
+    if gap.low == gap.high == 0:
+        return "planning does not pay: no answer depends on what was shown before, so greed is the best there is"
     if gap.low > 0:
         return f"planning pays: the best known policy earns {gap.interval} more than the greedy one"
-    return f"planning does not pay, as far as is known: the best known policy earns {gap.interval} more than greed"
+    more = "nobody known earns more than greed" if gap.mean <= 0 else "hardly anybody known earns more than greed"
+    return f"planning does not pay, as far as is known: {more}, the best by {gap.interval}"
 
 
 def _make(options: dict[str, Any]) -> RecVectorEnv:
@@ -149,17 +175,18 @@ def _popularity(env: RecVectorEnv) -> Popularity:
 
 def _rows(env_id: str, returns: dict[str, np.ndarray]) -> list[Floor]:
     return [
-        Floor(env_id, name, *mean_interval(values), len(values))
-        for name, values in returns.items()
-        if name != "greedy over as many"
+        Floor(env_id, name, *mean_interval(values), len(values)) for name, values in returns.items() if name != _AS_MANY
     ]
 
 
-def _planning(env_id: str, returns: dict[str, np.ndarray]) -> list[Floor]:
+def _planning(env_id: str, returns: dict[str, np.ndarray], memoryless: bool) -> list[Floor]:
     """Returns the row of the best policy's difference from the greedy one, over the same sessions."""
-    pairs = {name: (returns[name], returns["greedy"]) for name in ("rotating",) if name in returns}
+    better = [name for name in returns if name in ("rotating", "quality")]
+    pairs = {name: (returns[name], returns["greedy"]) for name in better}
     if "planner" in returns:
-        pairs["planner"] = (returns["planner"], returns["greedy over as many"])
+        pairs["planner"] = (returns["planner"], returns[_AS_MANY])
+    if memoryless:
+        pairs["greedy"] = (returns["greedy"], returns["greedy"])
     if not pairs:
         return []
     best = max(pairs, key=lambda name: float(np.mean(pairs[name][0] - pairs[name][1])))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from recgym.errors import DataError
 from recgym.frames import History
 from recgym.rng import RowRandom
 from recgym.vector import RecVectorEnv
@@ -57,6 +58,24 @@ def rotating(env: RecVectorEnv, pause: int = 3) -> Score:
     return score
 
 
+def knowing(name: str, env: RecVectorEnv) -> Score:
+    """Returns the policy of that name: `"greedy"`, `"rotating"` or `"planner"`, as made with its own defaults.
+
+    Raises:
+        DataError: if there is none of that name, or the truth about the environment's users is not known.
+    """
+    made = {"greedy": greedy, "rotating": rotating, "planner": planner}
+    if name not in made:
+        raise DataError(f"a policy by name must be one of {', '.join(made)}, got {name!r}; give a scorer otherwise")
+    needed = "items" if name == "rotating" else "expected_rewards"
+    if not hasattr(env.users, needed):
+        raise DataError(
+            f"the policy {name!r} needs users with {needed}, got {type(env.users).__name__}, whose truth is not known; "
+            "compare with another scorer"
+        )
+    return made[name](env)
+
+
 class Imagined(NamedTuple):
     """What a planner imagines beyond the next step."""
 
@@ -73,7 +92,7 @@ def planner(env: RecVectorEnv, imagined: Imagined | None = None, seed: int = 0) 
     improves on the greedy policy in one step at a time, and forgets that shown items cannot be shown again.
 
     Args:
-        env: Whose users are `SimulatedUsers`; it asks the environment about its present sessions.
+        env: Whose users have `expected_rewards`; it asks the environment about its present sessions.
         imagined: How far and wide to look.
         seed: Luck of the imagined futures, which the real ones do not share.
 
@@ -84,6 +103,7 @@ def planner(env: RecVectorEnv, imagined: Imagined | None = None, seed: int = 0) 
     users: Any = env.users
     n_items = env.catalog.n_items
     every = np.arange(n_items)
+    topic = users.items.topic[:-1] if hasattr(users, "items") else np.zeros(n_items)  # (n_items,)
     asked = 0
 
     def score(history: History) -> np.ndarray:
@@ -92,7 +112,7 @@ def planner(env: RecVectorEnv, imagined: Imagined | None = None, seed: int = 0) 
         state = env.user_state
         now = users.expected_rewards(state, np.broadcast_to(every, (env.num_envs, n_items)))  # (B, n_items)
         allowed = np.where(env.action_masks(), now, -np.inf)
-        first = _spread(allowed, users.items.topic[:-1], n_considered)  # (B, m), the greedy choice first
+        first = _spread(allowed, topic, n_considered)  # (B, m), the greedy choice first
         m, n = first.shape[1], n_futures
         random = RowRandom.from_seeds([(seed << 32) + asked] * (m * env.num_envs * n))
         random.episode += np.tile(np.arange(env.num_envs * n), m)  # the items of a session share its futures' luck

@@ -9,6 +9,7 @@ An id reads `recgym/<data>-<kind>-v<number>`, or `recgym/<kind>-v<number>` where
 | `DRR` | like some of a set of candidates; observations are the user and the last liked items | `recgym.worlds.drr` |
 | `Session` | replay one session of a shop's log each; behaviours are rewards | `recgym.worlds.session` |
 | `Playlist` | hear songs, and have a spread of taste of their own | `recgym.worlds.playlist` |
+| `Sim` | are learned from a log, and answer whatever they are shown | `recgym.worlds.sim` |
 | `InterestEvolution` | RecSim's: interests follow what is watched | `recgym.worlds.interest_evolution` |
 | `LongTermSatisfaction` | what engages now may satisfy little | `recgym.worlds.long_term_satisfaction` |
 | `Boredom` | tire of a topic they have had too much of | `recgym.worlds.boredom` |
@@ -41,7 +42,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from recgym.errors import DataError
+from recgym.errors import DataError, OptionError
 from recgym.render import METADATA
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ KINDS = (
     Kind("DRR", "drr", options={"observation": "user_history", "frame_size": 5}),
     Kind("Session", "session", SHOPS, options={"repeats": "allow"}),
     Kind("Playlist", "playlist", SONGS, options={"mapper": "box"}),
+    Kind("Sim", "sim", DATASETS | {"Tianchi": "tianchi"}),
     Kind("InterestEvolution", "interest_evolution", {}, options={"k": 2, "horizon": 1000, "repeats": "allow"}),
     Kind("LongTermSatisfaction", "long_term_satisfaction", {}, options={"horizon": 60, "repeats": "allow"}),
     Kind("Boredom", "boredom", {}, options={"horizon": 40}),
@@ -196,5 +198,14 @@ def load_world(options: str) -> tuple[Catalog, UserModel]:
     world = given.pop("world", "frame")
     if world not in known:
         raise DataError(f"world must be one of {', '.join(sorted(known))}, got {world!r}; choose one of them")
-    catalog, users = import_module(f"recgym.worlds.{world}").world(**given)
+    make = import_module(f"recgym.worlds.{world}").world
+    taken = inspect.signature(make).parameters
+    unknown = sorted(set(given) - set(taken))
+    if unknown and not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+        words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"
+        raise OptionError(
+            f"options of world {world!r} must be among {', '.join(taken)}, got {', '.join(unknown)}; "
+            f"drop those ({words})"
+        )
+    catalog, users = make(**given)
     return catalog, users

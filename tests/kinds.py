@@ -9,9 +9,11 @@ from recgym.registry import KINDS
 LOG = {"n_users": 120, "n_items": 90, "dim": 12}
 SMALL = {  # kind -> options that make its Synthetic data small
     "Playlist": {"n_users": 120, "n_items": 90},
+    "Sim": {**LOG, "max_epochs": 3, "n_members": 2},
 }
 DIM = {  # kind -> options that make vectors of real data cheap
     "Playlist": {},
+    "Sim": {"dim": 32, "max_epochs": 1, "n_members": 2},
 }
 _FRAME = {
     "item": {"action": "item", "observation": "history"},
@@ -47,6 +49,11 @@ CASES = {  # kind -> name -> options; the first is run on all data, the others w
         "item slate": {"action": "item", "k": 3, "observation": "history", "repeats": "allow"},
         "box slate test": {"k": 2, "split": "test", "test_size": 0.2, "clicks": "position", "miss_reward": -0.1},
     },
+    "Sim": {
+        "embedding": {},
+        "item slate guarded": {"action": "item", "k": 3, "split": "test", "pessimism": 1.0, "entropy_bonus": 0.1},
+        "sequential": {"model": "sequential", "action": "item", "observation": "history"},
+    },
 }
 VARIANTS = {  # kind -> name -> options of a golden run; the first is run on all data, the others where data is ours
     "Frame": {
@@ -67,6 +74,7 @@ VARIANTS = {  # kind -> name -> options of a golden run; the first is run on all
         "cold": {"min_history": 0, "history": "session", "gap_seconds": 600, "split": "test"},
     },
     "Playlist": {"default": {}, "slate": {"k": 3, "repeats": "allow", "clicks": "cascade", "split": "test"}},
+    "Sim": {},  # trained floats differ between machines; test_learned_users.py has a golden run of fixed parameters
 }
 for _kind in KINDS:  # one without a row is run as it is registered
     if not _kind.datasets:

@@ -109,6 +109,7 @@ MADE = {
     "BCQ": {},
     "DRR": {"n_users": 6},
     "SequenceModel": {},
+    "SQN": {},
 }
 
 

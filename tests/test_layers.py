@@ -35,6 +35,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.stochastic": 6.5,
     "recgym.collection": 7,
     "recgym.export": 8.5,
+    "recgym.fidelity": 8.5,
     "recgym.sessions": 5,
     "recgym.spaces": 5,
     "recgym.infos": 5.5,
@@ -48,6 +49,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.comparison": 9,
     "recgym.floors": 9,
     "recgym.testing": 8,
+    "recgym.torchrl_batch": 7,
     "recgym.testing.__main__": 9,
     "recgym.__main__": 10,
     "recgym": 9,
@@ -89,6 +91,7 @@ SIBLINGS = {  # folders and pairs of one layer whose files may import each other
     "recgym.log",
     "recgym.ope",
     "recgym.export",
+    "recgym.fidelity",
     "benchmarks",
 }
 TORCH = {"torch", "stable_baselines3", "safetensors.torch", "tensorboard"}

@@ -65,7 +65,7 @@ def test_ids_without_data_are_listed(capsys, monkeypatch, tmp_path):
     assert command.main(["Coat"]) == 0
     said = capsys.readouterr().out
     assert "skipped recgym/Coat-Frame-v0: Coat must lie in a folder" in said
-    assert "0 checks, 0 failed; 3 of 3 ids skipped" in said
+    assert "0 checks, 0 failed; 4 of 4 ids skipped" in said
 
 
 def test_a_failure_is_told_and_counts(capsys, monkeypatch):

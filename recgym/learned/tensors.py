@@ -37,3 +37,8 @@ def shared(array: np.ndarray, dtype: str) -> torch.Tensor:
     """Returns the tensor of the same memory; `"bfloat16"` takes int16 for its bits."""
     tensor = torch.from_numpy(array)
     return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
+
+
+def best_device() -> str:
+    """Returns `"cuda"` where there is one, else `"cpu"`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

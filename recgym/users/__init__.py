@@ -3,8 +3,23 @@
 from recgym.users.base import Opening, Response, UserModel
 from recgym.users.clicks import Clicks
 from recgym.users.drr import DRRUsers
+from recgym.users.fitting import fit
+from recgym.users.guards import Guards
+from recgym.users.learned import LearnedUsers
 from recgym.users.playlist import PlaylistUsers
 from recgym.users.replay import ReplayUsers
 from recgym.users.simulated import SimulatedUsers
 
-__all__ = ["Clicks", "DRRUsers", "Opening", "PlaylistUsers", "ReplayUsers", "Response", "SimulatedUsers", "UserModel"]
+__all__ = [
+    "Clicks",
+    "DRRUsers",
+    "Guards",
+    "LearnedUsers",
+    "Opening",
+    "PlaylistUsers",
+    "ReplayUsers",
+    "Response",
+    "SimulatedUsers",
+    "UserModel",
+    "fit",
+]

@@ -39,6 +39,10 @@ class UserModel(Protocol):
     rows there are or which of them restart. It may be asked about a row whose session is over; that answer is ignored.
     Draws come from `random` at `rows`, from streams of the model's own numbering.
 
+    Where the truth is known, a model also has `expected_rewards(state, items)`, what each item would earn on average,
+    shown alone and now (B, C); and `memoryless = True` if no answer depends on what was shown before, so that greed by
+    it is the best there is. `recgym.floors` and `recgym.compare` ask for both.
+
     Attributes:
         n_items: Number of items.
         item_ids: Outside ids (n_items,), in index order.

@@ -58,10 +58,14 @@ class DRRUsers:
         attraction: See there.
         examination: See there.
 
+    Attributes:
+        memoryless: True: no answer depends on what was shown before, so who is greedy earns the most there is.
+
     Raises:
         DataError: if an option is unknown or out of range, or no user likes enough.
     """
 
+    memoryless = True
     reward_range = (0.0, 1.0)
 
     def __init__(
@@ -157,6 +161,18 @@ class DRRUsers:
         never = np.zeros(len(slate), dtype=bool)
         response = Response(answered, ones, answered, slate, ones, never, (left <= 0) | (steps <= 0))
         return state._replace(left=left, steps=steps), response
+
+    def expected_rewards(self, state: DRRState, items: Any) -> np.ndarray:
+        """Returns what each item would earn on average, shown alone and now (B, C): 1 or, with clicks, `attraction`.
+
+        Args:
+            state: Of B sessions.
+            items: Item indices (B, C); n_items is an empty place, which earns 0.
+        """
+        worth = np.zeros((len(state.user), self.n_items + 1))
+        np.put_along_axis(worth, state.liked, 1.0 if self.clicks is None else self.clicks.attraction, axis=1)
+        worth[:, -1] = 0.0
+        return np.take_along_axis(worth, np.asarray(items), axis=1)
 
     def candidates(self, random: RowRandom, rows: Any, state: DRRState) -> np.ndarray:
         """Returns the candidates of each session (B, n + m) int64, each once, padded with n_items."""

@@ -132,6 +132,37 @@ class PlaylistUsers:
         never = np.zeros(len(slate), dtype=bool)
         return state._replace(recent=recent), Response(played, rewards, played, slate, rewards, never, never)
 
+    def expected_rewards(self, state: PlaylistState, items: Any) -> np.ndarray:
+        """Returns what each song would earn on average, shown alone and now (B, C).
+
+        Args:
+            state: Of B listeners.
+            items: Songs (B, C); n_items is an empty place, which earns 0.
+        """
+        items = np.asarray(items)
+        kept = state.recent[:, 1:]  # (B, F - 1): what stands before the pick
+        real = kept != self.n_items
+        lower, upper = np.triu_indices(kept.shape[1], 1)
+        apart = self.table[kept[:, lower]] - self.table[kept[:, upper]]  # (B, pairs, m)
+        among = np.sqrt((apart * apart).sum(axis=2)) * real[:, lower]  # (B, pairs): padding stands on the left only
+        n, total, squares = real[:, lower].sum(axis=1), among.sum(axis=1), (among**2).sum(axis=1)  # (B,)
+        to_pick = self._squares_to(items, kept) * real[:, None]  # (B, C, F - 1)
+        after = _deviation_of(
+            (n + real.sum(axis=1))[:, None],
+            total[:, None] + np.sqrt(to_pick).sum(axis=2),
+            squares[:, None] + to_pick.sum(axis=2),
+        )  # (B, C)
+        wanted, before = self.spread[state.user], _deviation_of(n, total, squares)
+        gain = np.abs(wanted - before)[:, None] - np.abs(wanted[:, None] - after)
+        chance = 1.0 if self.clicks is None else self.clicks.attraction
+        return np.where(items != self.n_items, chance * np.clip(gain, *self.reward_range), 0.0)
+
+    def _squares_to(self, items: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Returns squared distances (B, C, F - 1) between songs (B, C) and (B, F - 1)."""
+        lengths = (self.table * self.table).sum(axis=1)  # (n_items + 1,)
+        products = self.table[items] @ self.table[kept].transpose(0, 2, 1)  # (B, C, F - 1)
+        return np.maximum(lengths[items][:, :, None] + lengths[kept][:, None] - 2.0 * products, 0.0)
+
     def candidates(self, random: RowRandom, rows: Any, state: PlaylistState) -> None:
         """Returns None: any song may be shown."""
         return None
@@ -153,6 +184,12 @@ def _deviation(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
     n = np.maximum(counted.sum(axis=1), 1)
     mean = np.where(counted, values, 0.0).sum(axis=1) / n
     return np.sqrt((np.where(counted, values - mean[:, None], 0.0) ** 2).sum(axis=1) / n)
+
+
+def _deviation_of(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Returns the standard deviation of n numbers from their sum and the sum of their squares, 0 where n is 0."""
+    n = np.maximum(n, 1)
+    return np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0.0))
 
 
 def _spread_of(vectors: np.ndarray) -> float:

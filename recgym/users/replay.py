@@ -63,9 +63,14 @@ class ReplayUsers:
         reach: How many events before each user's first a frame may hold (n_users,) int; None: none.
         over: Whose story is known to end with the log (n_users,) bool; None: `end_of_log` says it of all.
 
+    Attributes:
+        memoryless: True: no answer depends on what was shown before, so who is greedy earns the most there is.
+
     Raises:
         DataError: if an option is unknown, or no user has enough events.
     """
+
+    memoryless = True
 
     def __init__(
         self,
@@ -175,6 +180,23 @@ class ReplayUsers:
         left = state.left - answered.sum(axis=1)
         response = Response(answered, rewards, answered, slate, rewards, *self._ends(state.user, left <= 0))
         return state._replace(left=left), response
+
+    def expected_rewards(self, state: ReplayState, items: Any) -> np.ndarray:
+        """Returns what each item would earn on average, shown alone and now (B, C): the log is the truth.
+
+        Args:
+            state: Of B sessions.
+            items: Item indices (B, C); n_items is an empty place, which earns 0 as a miss does.
+        """
+        log = self.log
+        worth = np.zeros((len(state.user), self.n_items + 1))
+        for row, user in enumerate(state.user):
+            begin, end = state.first[row], log.offsets[user + 1]
+            if self.advance == "log":
+                begin, end = state.next[row], min(state.next[row] + 1, end)
+            worth[row, log.items[begin:end]] = log.rewards[begin:end]  # of an item that stands twice, the latest
+        chance = 1.0 if self.clicks is None else self.clicks.attraction
+        return chance * np.take_along_axis(worth, np.asarray(items), axis=1)
 
     def _given(self, answered: np.ndarray, random: RowRandom, rows: Any) -> np.ndarray:
         """Returns which of the answers (B, k) bool that the log holds are given."""

@@ -15,6 +15,7 @@ from recgym.spaces import one_row
 
 ROWS = 1000
 POLICIES = ("random", "constant", "extreme")
+TABLES = [env_id for env_id in KIND_OF if data_of(env_id) == "Table"]
 
 
 def resident():
@@ -81,6 +82,26 @@ def refuses_what_is_no_action(env):
             env.step(np.full(wrong.shape, np.nan))
 
 
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Options of an id that reads a table of one's own: text ids, counts as rewards."""
+    random = np.random.default_rng(0)
+    lines = ["listener,track,plays,when"]
+    for user in range(120):
+        for place, item in enumerate(random.permutation(90)[: random.integers(14, 40)]):
+            lines.append(f"anna{user},song {item},{random.integers(1, 6)},{10**9 + 60 * place}")
+    path = tmp_path_factory.mktemp("table") / "plays.csv"
+    path.write_text("\n".join(lines))
+    columns = {"user": "listener", "item": "track", "reward": "plays", "time": "when"}
+    return {"path": str(path), **columns, "transform": "scaled", "dim": 12}
+
+
+@pytest.mark.parametrize("action", ["item", "embedding"])
+@pytest.mark.parametrize("env_id", TABLES)
+def test_some_thousand_steps_of_a_table(env_id, action, table):
+    wander(env_id, action, 6, **table)
+
+
 @pytest.mark.parametrize("action", ["item", "embedding"])
 @pytest.mark.parametrize("env_id", [env_id for env_id in KIND_OF if data_of(env_id) == "Synthetic"])
 def test_some_thousand_steps(env_id, action):
@@ -90,10 +111,12 @@ def test_some_thousand_steps(env_id, action):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("action", ["item", "embedding"])
-@pytest.mark.parametrize("env_id", [env_id for env_id in KIND_OF if data_of(env_id) != "Table"])
-def test_a_million_steps(env_id, action):
+@pytest.mark.parametrize("env_id", list(KIND_OF))
+def test_a_million_steps(env_id, action, table):
     options = {"observation": "history"} if "Frame" in env_id else {}
-    if data_of(env_id) == "Synthetic":
+    if env_id in TABLES:
+        options |= table
+    elif data_of(env_id) == "Synthetic":
         options |= SMALL.get(KIND_OF[env_id], LOG if DATASET_OF[env_id] else {})
     else:
         try:

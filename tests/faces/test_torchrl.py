@@ -3,6 +3,7 @@
 from torchrl.envs import GymEnv, GymWrapper
 single = GymEnv("recgym:recgym/Synthetic-Frame-v0")
 batch = GymWrapper(gym.make_vec("recgym:recgym/Synthetic-Frame-v0", 64, autoreset_mode="SameStep"))
+histories = GymWrapper(TorchRLBatch(gym.make_vec(..., autoreset_mode="SameStep", observation="history")))
 """
 
 import gymnasium as gym
@@ -13,6 +14,8 @@ import torch
 pytest.importorskip("torchrl", reason="TorchRL needs recgym[torchrl]")
 from torchrl.envs import GymEnv, GymWrapper
 from torchrl.envs.utils import check_env_specs
+
+from recgym.torchrl_batch import TorchRLBatch
 
 ID = "recgym:recgym/Synthetic-Frame-v0"
 SMALL = {"n_users": 60, "n_items": 40, "dim": 8, "horizon": 4}
@@ -37,28 +40,11 @@ def test_specs_of_the_batch(action):
     check_env_specs(GymWrapper(batch_env(action=action)))
 
 
-class SlateInfos(gym.vector.VectorWrapper):
-    """Calls the slate in infos `slate`: TorchRL keeps infos with observations, and histories have `items`, too."""
-
-    autoreset_mode = property(lambda self: self.env.autoreset_mode)
-
-    def reset(self, **options):
-        observation, infos = self.env.reset(**options)
-        return observation, self.renamed(infos)
-
-    def step(self, actions):
-        *rest, infos = self.env.step(actions)
-        if "final_info" in infos:
-            infos["final_info"] = self.renamed(infos["final_info"])
-        return *rest, self.renamed(infos)
-
-    def renamed(self, infos):
-        return {{"items": "slate", "_items": "_slate"}.get(name, name): column for name, column in infos.items()}
-
-
+@pytest.mark.parametrize("observation", ["history", "user_history", "sequence", "sequence_embeddings"])
 @pytest.mark.parametrize("action", ["embedding", "item"])
-def test_specs_of_the_batch_with_histories(action):
-    check_env_specs(GymWrapper(SlateInfos(batch_env(action=action, observation="history"))))
+def test_specs_of_the_batch_with_dicts(action, observation):
+    env = TorchRLBatch(batch_env(action=action, observation=observation))
+    check_env_specs(GymWrapper(env, categorical_action_encoding="sequence" in observation))  # lengths are numbers
 
 
 def test_a_rollout_is_the_batch_itself_last_observations_too():
@@ -84,4 +70,30 @@ def test_a_rollout_is_the_batch_itself_last_observations_too():
         np.testing.assert_allclose(stepped["next", "reward"][:, 0], rewards, atol=1e-6)
         np.testing.assert_array_equal(stepped["next", "terminated"][:, 0], terminated)
         np.testing.assert_array_equal(stepped["next", "truncated"][:, 0], truncated)
+    assert ended >= 2
+
+
+def test_a_rollout_of_histories_is_the_batch_itself_last_observations_too():
+    options = {"advance": "log", "end_of_log": "terminal", "horizon": 1_000, "observation": "history"}
+    wrapped, env = GymWrapper(TorchRLBatch(batch_env(**options))), batch_env(**options)
+    wrapped.set_seed(0)
+    env.reset(seed=0)
+    data, (observation, infos) = wrapped.reset(), env.reset()
+    ended = 0
+    env.action_space.seed(0)
+    for _ in range(40):
+        for name, part in observation.items():
+            np.testing.assert_array_equal(data[name], part)
+        np.testing.assert_array_equal(data["slate"], infos["items"])
+        actions = env.action_space.sample()
+        observation, rewards, terminated, truncated, infos = env.step(actions)
+        stepped, data = wrapped.step_and_maybe_reset(data.set("action", torch.as_tensor(actions)))
+        after = {name: part.copy() for name, part in observation.items()}
+        for row in np.flatnonzero(terminated | truncated):
+            for name, part in infos["final_obs"][row].items():
+                after[name][row] = part
+            ended += 1
+        for name, part in after.items():
+            np.testing.assert_array_equal(stepped["next", name], part)
+        np.testing.assert_allclose(stepped["next", "reward"][:, 0], rewards, atol=1e-6)
     assert ended >= 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_log
 
-from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, train
+from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, sqn, train
 from agents.base import Agent
 from agents.encoders import ENCODERS
 from agents.train import fit
@@ -24,12 +24,14 @@ SMALL = {
     reinforce.REINFORCE: {"hidden": 16},
     dqn.DQN: {"hidden": 16},
     sequence.SequenceModel: {"width": 8, "max_length": 6, "n_negatives": 7},
+    sqn.SQN: {"width": 8, "max_length": 6, "n_negatives": 7, "advantage_after": 2, "lr": 3e-3},
     lstm_ac.LSTMActorCritic: {"hidden": 16, "width": 16},
 }
 LOSS = {
     reinforce.REINFORCE: "bc_loss",
     dqn.DQN: "critic_loss",
     sequence.SequenceModel: "loss",
+    sqn.SQN: "policy_loss",
     lstm_ac.LSTMActorCritic: "bc_loss",
 }
 AGENTS = pytest.mark.parametrize("agent_class", list(SMALL), ids=lambda agent_class: agent_class.__name__)

@@ -1,0 +1,87 @@
+"""Whole histories: the network that reads them, and what a batch asks of it. Agents that learn at every event share it.
+
+Inside, events stand at the front of a row and padding, item n_items, behind them: see `agents.cores`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from agents.base import to_tensor
+from agents.cores import to_front
+from agents.networks import Dropout
+from recgym.batches.sequence_batches import SequenceBatch
+from recgym.frames import Batch, History
+
+
+class Questions(NamedTuple):
+    """Sequences whose events stand at the front, and which item follows each; padding is item n_items."""
+
+    items: torch.Tensor  # (B, L) int64
+    targets: torch.Tensor  # (B, L) int64 the item after each event, n_items where none is asked for
+    rewards: torch.Tensor  # (B, L) its reward
+
+
+class SequenceNetwork(nn.Module):
+    """Item vectors and a causal core: histories to hidden vectors, which score items by their inner product.
+
+    Args:
+        n_items: Number of items.
+        core: (B, L, width) to (B, L, width), see `agents.cores`.
+        width: Width of item vectors.
+        dropout: Share of the vectors' numbers dropped while training.
+        vectors: Item vectors (n_items + 1, d), last row zero, to make the network's from; None learns free ones.
+    """
+
+    vectors: torch.Tensor
+
+    def __init__(
+        self, n_items: int, core: nn.Module, width: int, dropout: float = 0.0, vectors: torch.Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.core, self.dropout, self.scale = core, Dropout(dropout), width**0.5
+        self.free = vectors is None
+        size = n_items + 1 if vectors is None else vectors.shape[1]
+        self.weight = nn.Parameter(torch.randn(size, width) * (0.02 if vectors is None else 0.02 / size**0.5))
+        if vectors is not None:
+            self.register_buffer("vectors", vectors, persistent=False)
+
+    def table(self) -> torch.Tensor:
+        """Returns item vectors (n_items, width); they score, and `scale` times as long they come in."""
+        return self.weight[:-1] if self.free else self.vectors[:-1] @ self.weight
+
+    def forward(self, items: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Returns the hidden vectors (B, L, width) of sequences (B, L) with their events at the front."""
+        vectors = functional.pad(table, (0, 0, 0, 1))  # (n_items + 1, width), padding zero
+        hidden: torch.Tensor = self.core(self.dropout(functional.embedding(items, vectors) * self.scale))
+        return hidden
+
+
+def newest_hidden(
+    network: SequenceNetwork, table: torch.Tensor, history: History, max_length: int, device: torch.device
+) -> torch.Tensor:
+    """Returns the hidden vectors (B, width) at the newest event of histories; zero where there is none."""
+    items = to_tensor(history.items[:, -max_length:], device).long()
+    length = to_tensor(history.length, device).long().clamp(max=items.shape[1])
+    hidden = network(to_front(items, length), table)  # (B, L, width)
+    newest = hidden[torch.arange(len(items), device=device), (length - 1).clamp(min=0)]
+    found: torch.Tensor = newest * (length > 0)[:, None]
+    return found
+
+
+def questions(batch: Batch | SequenceBatch, n_items: int, device: torch.device) -> Questions:
+    """Returns what a batch asks: of sequences what comes next at each step, of frames the action."""
+    if isinstance(batch, SequenceBatch):
+        columns = batch.items, batch.length, batch.targets, batch.target_rewards
+        items, length, targets, rewards = (to_tensor(column, device) for column in columns)
+        length = length.long()
+        return Questions(*(to_front(part, length) for part in (items.long(), targets.long(), rewards)))
+    items = to_tensor(batch.items, device).long()
+    length = (items != n_items).sum(dim=1)
+    last = torch.arange(items.shape[1], device=device) == length[:, None] - 1  # (B, F)
+    action, reward = (to_tensor(part, device)[:, None] for part in (batch.action, batch.reward))
+    return Questions(to_front(items, length), torch.where(last, action.long(), n_items), reward.expand(last.shape))

@@ -1,0 +1,122 @@
+"""`-Sim-v0`: users learned from a log, who answer whatever they are shown.
+
+Half of the users of a log are for training, half for testing, and each half gets a model of its own, fitted on its
+events and nothing else: `split="train"` and `split="test"` are two simulators of different people, so that an agent
+trained in one can be judged in the other. `split="all"` is a third one, fitted on everyone, which holds nobody out.
+Item vectors come from the training users, as everywhere.
+
+Users are `recgym.users.LearnedUsers`, fitted at the first use and kept in the cache. `python -m recgym.worlds.sim`
+reports how far the two simulators of a data set differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recgym import cache
+from recgym.catalog import Catalog
+from recgym.log import InteractionLog
+from recgym.users import Guards, LearnedUsers, files, fit
+from recgym.users.difference import Difference, difference
+from recgym.users.fitted_on import log_hash
+from recgym.users.guards import next_entropy
+from recgym.worlds.logs import load_parts
+
+_FITTED = 1  # raise it when `recgym.users.fit` would make other users of the same log
+_LARGE = 200_000  # events from which on an interrupted fit goes on where it was
+
+
+def world(
+    *,
+    frame_size: int = 10,
+    model: str = "mf",
+    n_members: int | None = None,
+    max_epochs: int | None = None,
+    sessions: str = "one",
+    gap_seconds: int = 3600,
+    weights: str | None = None,
+    misses: int = 0,
+    fit_seed: int = 0,
+    device: str = "cpu",
+    pessimism: float = 0.0,
+    entropy_bonus: float = 0.0,
+    test_size: float = 0.5,
+    **data: Any,
+) -> tuple[Catalog, LearnedUsers]:
+    """Returns items and users learned from a named log.
+
+    Args:
+        frame_size: F; the environment opens with everyone's last F events.
+        model: As of `recgym.users.fit`, like the seven options after it; `fit_seed` is its `seed`.
+        n_members: None: the model's own default.
+        max_epochs: None: the model's own default.
+        sessions: See there.
+        gap_seconds: See there.
+        weights: See there.
+        misses: See there.
+        fit_seed: See there.
+        device: Where it is fitted, and where a sequential model computes: `"cpu"`, `"cuda"` or `"auto"`.
+        pessimism: As of `recgym.users.Guards`, like the next one.
+        entropy_bonus: See there; of the training users' log.
+        test_size: Share of people who are for testing.
+        **data: What `recgym.worlds.logs.load_parts` takes.
+    """
+    parts = load_parts(test_size=test_size, **data)
+    asked = {"n_members": n_members, "max_epochs": max_epochs}
+    options = {"sessions": sessions, "gap_seconds": gap_seconds, "weights": weights, "misses": misses, "seed": fit_seed}
+    options |= {name: value for name, value in asked.items() if value is not None}
+    users, _ = fitted_users(parts.served, parts.catalog, model, device=device, **options)
+    if pessimism == 0 and entropy_bonus == 0:
+        return parts.catalog, users
+    entropy = next_entropy(parts.train) if entropy_bonus > 0 else None
+    return parts.catalog, users.guarded(Guards(pessimism, entropy_bonus, entropy))
+
+
+def fitted_users(
+    log: InteractionLog, catalog: Catalog, model: str = "mf", *, device: str = "cpu", **options: Any
+) -> tuple[LearnedUsers, Path]:
+    """Returns users fitted on a log, from the cache where they are there, and the folder of the cache they are in.
+
+    Args:
+        log: What they are fitted on.
+        catalog: Its items.
+        model: As of `recgym.users.fit`, like all further options.
+        device: See there; no part of what tells one fit from another.
+        **options: See there.
+    """
+    key = {"log": log_hash(log), "model": model, "fitted": _FITTED, "options": options}
+
+    def build(folder: Path) -> None:
+        place = cache.cache_dir() / "unfinished" / folder.name.split(".")[1] if log.n_events > _LARGE else None
+        fit(log, catalog, model, device=device, folder=place, progress=True, **options).write_into(folder)
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+
+    folder = cache.entry(files.KIND, f"{log.name}-{model}", key, build, version=files.VERSION)
+    users = LearnedUsers.load(folder, device)  # read back even when new: one source of bits
+    users.log = log
+    return users, folder
+
+
+def compare_halves(*, n_people: int = 500, **options: Any) -> Difference:
+    """Returns how the simulators of training and test users differ; `options` are those of `world`."""
+    train, test = (world(split=split, **options)[1] for split in ("train", "test"))
+    return difference(train, test, n_people=n_people)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line and prints how the two simulators of a data set differ."""
+    parser = argparse.ArgumentParser(prog="python -m recgym.worlds.sim", description=compare_halves.__doc__)
+    parser.add_argument("dataset", help="a name for recgym.datasets.load, e.g. ml-1m")
+    parser.add_argument("--model", default="mf", help="mf or sequential (default: %(default)s)")
+    parser.add_argument("--people", type=int, default=500, help="of each half (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    print(compare_halves(dataset=given.dataset, model=given.model, n_people=given.people))
+
+
+if __name__ == "__main__":
+    main()
