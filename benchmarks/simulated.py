@@ -79,8 +79,8 @@ def block(name: str, rows: Sequence[Row]) -> str:
             "",
             f"DDPG: {OFFLINE} updates from the training people's log, then {ONLINE:,} steps of {ROWS} sessions in "
             f"their simulator, {float(rows[0]['seconds']):.0f} s on one thread, seed {rows[0]['seed']}. Judged in the "
-            "simulator of the other half; `greedy` knows it. MovieLens has next to no long-term structure to gain from. Made by "
-            "`python -m benchmarks.simulated`.",
+            "simulator of the other half; `greedy` knows it. MovieLens has next to no long-term structure. "
+            "Made by `python -m benchmarks.simulated`.",
         ]
     )
 
