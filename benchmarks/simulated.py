@@ -8,6 +8,7 @@ with training people; TD3 without imitation stayed 0.2 to 0.5 below popularity.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from recgym.floors import known_policies
 from recgym.registry import make_vector_env, registered
 
 NAME, ENV_ID = "simulated", "recgym/ML1M-Sim-v0"
+OPTIONS: dict[str, Any] = {}  # of the environment, beside those of the id
 CONFIG = {"bc_reward": 8.0, "noise": 0.2}
 OFFLINE, ONLINE, ROWS = 700, 1_500, 64  # updates from the log, steps of so many sessions in the simulator
 SESSIONS = {"random": 512, "popularity": 512, "greedy": 128}  # that each is compared in
@@ -30,9 +32,14 @@ def run(folder: Path, about: Mapping[str, str], seed: int = 0) -> None:
     """Trains the agent and stores its paired differences."""
     import agents
 
-    served = {"action": "item", "observation": "history", "autoreset_mode": "Disabled"}
+    served = {"action": "item", "observation": "history", "autoreset_mode": "Disabled"} | OPTIONS
     train, test = (make_vector_env(ROWS, **registered(ENV_ID) | served | {"split": half}) for half in ("train", "test"))
-    learning = {"action": "embedding", "observation": "history", "autoreset_mode": "SameStep", "split": "train"}
+    learning = {
+        "action": "embedding",
+        "observation": "history",
+        "autoreset_mode": "SameStep",
+        "split": "train",
+    } | OPTIONS
     env = make_vector_env(ROWS, **registered(ENV_ID) | learning)
     start = time.perf_counter()
     agent = agents.DDPG(env.catalog, frame_size=10, seed=seed, device="cpu", **CONFIG)
@@ -45,7 +52,7 @@ def run(folder: Path, about: Mapping[str, str], seed: int = 0) -> None:
     rows: list[dict[str, object]] = []
     for name, n in SESSIONS.items():
         other = "greedy" if name == "greedy" else floors[name]
-        found = recgym.compare(agent, other, ENV_ID, n_users=n, seed=_LUCK, options={"split": "test"})
+        found = recgym.compare(agent, other, ENV_ID, n_users=n, seed=_LUCK, options={"split": "test"} | OPTIONS)
         values = {"ddpg": recgym.metrics.mean_interval(found.a), name: recgym.metrics.mean_interval(found.b)}
         values[f"ddpg - {name}"] = found.difference
         for who, interval in values.items():
@@ -85,7 +92,14 @@ def block(name: str, rows: Sequence[Row]) -> str:
     )
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line, trains and judges."""
     from benchmarks.run import facts
 
-    run(FOLDER, facts())
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulated", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    run(FOLDER, facts(), parser.parse_args(arguments).seed)
+
+
+if __name__ == "__main__":
+    main()
