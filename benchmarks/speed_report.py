@@ -9,7 +9,12 @@ from pathlib import Path
 from benchmarks.plots import growth_chart
 from benchmarks.results import Results, Row
 
-TITLES = {"speed_data": "From a ratings file to a log", "speed_envs": "Environments", "speed_agents": "Learners"}
+TITLES = {
+    "speed_data": "From a ratings file to a log",
+    "speed_envs": "Environments",
+    "speed_agents": "Learners",
+    "speed_users": "Users",
+}
 _HEAD = "| rows | task | by | seconds | times the fastest reader | processor seconds | peak MB | load |"
 _FROM_FILE = ("read", "stream", "ingest", "second load")  # tasks that the table of files is about
 
