@@ -241,8 +241,9 @@ def sqn_update(
             goes_on = goes_on & (following < len(table))
         target = rewards + config.gamma * torch.where(goes_on, judged(next_values), 0.0)  # (2, N)
         stay = config.gamma * judged(values)  # (2, N)
-        advantage = values.mean(dim=0)[:, 0] - values.mean(dim=(0, 2))  # (N,)
-        advantage = values.mean(dim=0)[:, 0] if config.n_negatives == 0 else advantage
+        advantage = values.mean(dim=0)[:, 0]  # (N,)
+        if config.n_negatives > 0:  # over what else there was to do
+            advantage = advantage - values.mean(dim=(0, 2))
         advantage = (advantage - advantage.mean()) / advantage.std(correction=0).clamp(min=1e-6)
         advantage = config.advantage_weight * weighs * advantage.clamp(-_CUT, _CUT)
         weight = torch.softmax(advantage, dim=0)  # (N,): exp(...) over its sum

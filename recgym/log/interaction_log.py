@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.log import events, splits
-from recgym.log import files as logfiles
-from recgym.log import parts as logparts
+from recgym.log import events, files, parts, splits
 
 
 class UserEvents(NamedTuple):
@@ -133,7 +131,7 @@ class InteractionLog:
 
     def save(self, folder: str | Path) -> None:
         """Writes the log as one folder: a `.npy` file per column and `manifest.json`; all or nothing."""
-        logfiles.save_log(self, Path(folder))
+        files.save_log(self, Path(folder))
 
     @classmethod
     def open(cls, folder: str | Path) -> InteractionLog:
@@ -143,18 +141,18 @@ class InteractionLog:
             StoreError: if the folder holds no log, or one that is damaged.
         """
         log = cls.__new__(cls)
-        log.__dict__.update(logfiles.open_log(Path(folder)))
+        log.__dict__.update(files.open_log(Path(folder)))
         events.check_sizes(log)  # values were checked before they were saved; reading them all takes time and memory
         return log
 
     def to_parquet(self, folder: str | Path, n_parts: int = 1) -> None:
         """Writes the log as `n_parts` Parquet files by ranges of users; `recgym.log.parts` has the format."""
-        logparts.write_parts(self, Path(folder), n_parts)
+        parts.write_parts(self, Path(folder), n_parts)
 
     @classmethod
     def from_parquet(cls, folder: str | Path, part: int | None = None) -> InteractionLog:
         """Returns the log that `to_parquet` wrote, or only its part `part`, where all items keep their indices."""
-        return cls(**logparts.read_parts(Path(folder), part))
+        return cls(**parts.read_parts(Path(folder), part))
 
     # -- what it holds ---------------------------------------------------------------------------------------------
 
