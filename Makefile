@@ -14,7 +14,7 @@ test: $(READY)  ## the default test suite
 	$(PY) -m pytest
 
 test-slow: $(READY)  ## the tests that take minutes
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m slow -o timeout=900
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(PY) -m pytest -m gpu

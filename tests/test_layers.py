@@ -209,9 +209,9 @@ def test_top_level_imports_are_light():
     code = """if True:
         import sys, time, warnings, importlib
         warnings.simplefilter("error")
-        start = time.perf_counter()
+        start = time.process_time()
         import recgym
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start  # of this process: other work on the machine does not count
         import gymnasium
         assert not any(m.split(".")[0] in ("torch", "pandas", "pyarrow", "scipy") for m in sys.modules), "heavy import"
         importlib.reload(recgym)
