@@ -22,7 +22,7 @@ from recgym.fidelity import baselines, measures, policies, report
 from recgym.fidelity.answers import CHOICES
 from recgym.fidelity.calibrate import HeldBack, choose, held_back, recalibrated, thresholds
 from recgym.fidelity.card import bare
-from recgym.fidelity.command import parts
+from recgym.fidelity.prepare import parts
 from recgym.metrics import Interval, mean_interval
 from recgym.store import atomic_file
 from recgym.users import LearnedUsers

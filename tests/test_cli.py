@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from fakes import LAYOUTS, as_folder, as_zip
 
-from recgym import cache, datasets
+from recgym import cache, commands, datasets, export
 from recgym.__main__ import main
+from recgym.ope import estimators
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +26,32 @@ COMMANDS = [
     ["list"],
     ["info"],
     ["fetch"],
+    ["generate"],
     ["check"],
+    ["evaluate-policy"],
+    ["export"],
+    ["fidelity"],
+    ["floors"],
     ["cache"],
     ["cache", "list"],
     ["cache", "verify"],
     ["cache", "clear"],
 ]
+
+
+def test_commands_load_what_they_need_when_they_run():
+    code = """if True:
+        import sys
+        from recgym.__main__ import main
+        main(["cache", "list"])
+        assert not any(name.split(".")[0] in ("torch", "pandas", "pyarrow", "scipy") for name in sys.modules), "heavy"
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_choices_are_those_of_the_functions():
+    assert commands.export.FORMATS == export.FORMATS
+    assert commands.evaluate_policy.INTERVALS == estimators.INTERVALS
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -9,9 +9,10 @@ import pytest
 
 from recgym import DataError, InteractionLog, datasets, embeddings, fidelity, users
 from recgym.__main__ import main
-from recgym.fidelity import answers, command
-from recgym.fidelity.command import kept
+from recgym.fidelity import answers, prepare
+from recgym.fidelity.prepare import kept
 from recgym.metrics import Interval
+from recgym.worlds import sim
 
 SMALL = {"dim": 4, "max_epochs": 3, "n_members": 3}
 
@@ -220,7 +221,7 @@ def test_command_writes_the_card_beside_the_model(tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("RECGYM_CACHE", str(tmp_path / "cache"))
     monkeypatch.delitem(answers.CHOICES, "als")
     for name, more in (("fitted_users", SMALL), ("fit_calibrated", SMALL | {"l2": (2.0,)})):
-        monkeypatch.setattr(command, name, partial(getattr(command, name), **more))
+        monkeypatch.setattr(prepare, name, partial(getattr(prepare, name), **more))
     datasets.load("synthetic", n_users=80, n_items=40).save(tmp_path / "log")
     asked = ["fidelity", "--dataset", str(tmp_path / "log"), "--held-out", "0.3", "--out", str(tmp_path / "card")]
     assert main(asked) == 0
@@ -241,6 +242,13 @@ def test_info_of_learned_users_says_what_the_card_says(tmp_path, monkeypatch, mo
     replace(card, kind="sequential", trust=("of others",)).write(tmp_path / "entries" / "users-synthetic-s-1" / "card")
     assert kept(model)[: len(card.trust)] == list(card.trust)
     assert "users-synthetic-mf-123" in kept(model)[-1]
+
+
+def test_command_compares_the_simulators_of_two_halves(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RECGYM_CACHE", str(tmp_path))
+    monkeypatch.setattr(sim, "world", partial(sim.world, n_users=60, n_items=40, dim=4, n_members=1, max_epochs=1))
+    assert main(["fidelity", "--dataset", "synthetic", "--halves"]) == 0
+    assert "rank correlation over items" in capsys.readouterr().out
 
 
 def test_command_refuses_a_bare_table(capsys):

@@ -51,6 +51,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.testing": 8,
     "recgym.torchrl_batch": 7,
     "recgym.testing.__main__": 9,
+    "recgym.commands": 9.5,
     "recgym.__main__": 10,
     "recgym": 9,
     "agents.base": 10,

@@ -9,9 +9,9 @@ from conftest import make_catalog, make_log
 
 from recgym.__main__ import main
 from recgym.collection import collect, true_value
+from recgym.commands.evaluate_policy import build_policy, open_log
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.ope.command import build_policy, open_log
 from recgym.ope.logged import decisions
 from recgym.ope.report import evaluate_policy
 from recgym.policies import Popularity

@@ -5,15 +5,15 @@ events and nothing else: `split="train"` and `split="test"` are two simulators o
 trained in one can be judged in the other. `split="all"` is a third one, fitted on everyone, which holds nobody out.
 Item vectors come from the training users, as everywhere.
 
-Users are `recgym.users.LearnedUsers`, fitted at the first use and kept in the cache. `python -m recgym.worlds.sim`
-reports how far the two simulators of a data set differ.
+Users are `recgym.users.LearnedUsers`, fitted at the first use and kept in the cache. `python -m recgym fidelity
+--halves` says how far the two simulators of a data set differ.
 """
 
 from __future__ import annotations
 
-import argparse
+import hashlib
+import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,11 @@ def fitted_users(
         **options: See there.
     """
     key = {"log": log_hash(log), "model": model, "fitted": _FITTED, "options": options}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    unfinished = cache.cache_dir() / "unfinished" / digest  # checkpoints, found again by the next process
 
     def build(folder: Path) -> None:
-        place = cache.cache_dir() / "unfinished" / folder.name.split(".")[1] if log.n_events > _LARGE else None
+        place = unfinished if log.n_events > _LARGE else None
         fit(log, catalog, model, device=device, folder=place, progress=True, **options).write_into(folder)
         if place is not None:
             shutil.rmtree(place, ignore_errors=True)
@@ -106,17 +108,3 @@ def compare_halves(*, n_people: int = 500, **options: Any) -> Difference:
     """Returns how the simulators of training and test users differ; `options` are those of `world`."""
     train, test = (world(split=split, **options)[1] for split in ("train", "test"))
     return difference(train, test, n_people=n_people)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the command line and prints how the two simulators of a data set differ."""
-    parser = argparse.ArgumentParser(prog="python -m recgym.worlds.sim", description=compare_halves.__doc__)
-    parser.add_argument("dataset", help="a name for recgym.datasets.load, e.g. ml-1m")
-    parser.add_argument("--model", default="mf", help="mf or sequential (default: %(default)s)")
-    parser.add_argument("--people", type=int, default=500, help="of each half (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    print(compare_halves(dataset=given.dataset, model=given.model, n_people=given.people))
-
-
-if __name__ == "__main__":
-    main()

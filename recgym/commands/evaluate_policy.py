@@ -7,16 +7,17 @@ import importlib
 import inspect
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.log import InteractionLog
-from recgym.ope.estimators import INTERVALS
-from recgym.ope.report import evaluate_policy
-from recgym.policies import Scorer
-from recgym.stochastic import SoftmaxPolicy, StochasticPolicy
 
+if TYPE_CHECKING:
+    from recgym.log import InteractionLog
+    from recgym.stochastic import StochasticPolicy
+
+INTERVALS = ("bootstrap", "bernstein")
 _EPILOG = """\
 POLICY names, in a module that Python finds from here, one of
 
@@ -61,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the table; returns 0."""
+    from recgym.ope.report import evaluate_policy
+
     log = open_log(options)
     policy, log = build_policy(options.policy, log, options.temperature, options.epsilon)
     wishes = {"gamma": options.gamma, "max_history": options.max_history, "interval": options.interval}
@@ -71,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
 def open_log(options: argparse.Namespace) -> InteractionLog:
     """Returns the log the options name: a saved folder, or a table with named columns."""
     from recgym import datasets
+    from recgym.log import InteractionLog
 
     if Path(options.log).is_dir():
         return InteractionLog.open(options.log)
@@ -92,6 +96,9 @@ def build_policy(
     is on what it has learned from; any other class or function is called with the log. A scorer becomes a
     `SoftmaxPolicy`.
     """
+    from recgym.policies import Scorer
+    from recgym.stochastic import SoftmaxPolicy, StochasticPolicy
+
     module, _, attribute = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:

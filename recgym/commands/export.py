@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recgym import datasets, embeddings, export
 from recgym.errors import DataError
 
+FORMATS = ("compact", "hdf5", "parquet", "minari")
 SPLITS = ("train", "test", "all")
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     add = parser.add_argument
     add("--dataset", required=True, help="name of a data set, e.g. ml-1m, or the folder of a saved log")
-    add("--format", required=True, choices=export.FORMATS, help="see recgym.export")
+    add("--format", required=True, choices=FORMATS, help="see recgym.export")
     add(
         "--out", required=True, type=Path, help="file (compact, hdf5), folder (parquet) or folder of data sets (minari)"
     )
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exports as asked and returns the exit code."""
+    from recgym import embeddings, export
+
     log = _log(options.dataset)
     train, test = log.split_users(test_size=options.test_size, seed=options.split_seed)
     if options.format == "hdf5" and not options.dim:
@@ -73,6 +75,7 @@ def _replaying(options: argparse.Namespace, log: Any) -> Any:
 
 
 def _log(name: str) -> Any:
+    from recgym import datasets
     from recgym.log import InteractionLog
 
     if Path(name).is_dir():

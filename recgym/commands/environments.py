@@ -1,0 +1,131 @@
+"""`python -m recgym list`, `info`, `check` and `floors`: what there is, and what it is worth."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from recgym.errors import MissingDataError, RecgymError
+
+if TYPE_CHECKING:
+    from recgym.floors import Floor
+
+
+def add_id(parser: argparse.ArgumentParser) -> None:
+    """Adds the id of one environment."""
+    parser.add_argument("id", help="e.g. recgym/Synthetic-Frame-v0")
+
+
+def add_ids(parser: argparse.ArgumentParser) -> None:
+    """Adds any number of ids."""
+    parser.add_argument("id", nargs="*", help="by default all whose data are on this machine")
+
+
+def show_all(options: argparse.Namespace) -> int:
+    """Lists environments and data sets."""
+    from recgym.datasets import names
+    from recgym.datasets.sources import PUBLISHED, data_dir, find
+
+    print("environments")
+    for name in sorted(_ids()):
+        print(f"  {name}")
+    print("data sets")
+    embedded = [name for name in names() if name.startswith("synthetic")]
+    for name in embedded:
+        print(f"  {name:16}  embedded, always there")
+    for published in PUBLISHED.values():
+        found = find(published)
+        state = f"at {found.path}" if found else f"not here: python -m recgym fetch {published.name}"
+        print(f"  {published.name:16}  {published.content:18}  {published.remote.size / 1e6:6.1f} MB  {state}")
+        print(f"  {'':16}  {published.remote.licence}")
+    data = data_dir()
+    for name in sorted(set(names()) - {*PUBLISHED, *embedded, "table"}):  # sets that come as a folder only
+        here = data is not None and (data / name).is_dir()
+        state = f"at {data}/{name}" if here else f"not here: put it at RECGYM_DATA/{name}"
+        print(f"  {name:16}  {'folder only':18}  {'':9}  {state}")
+    print("  table             any CSV, Parquet file or DataFrame: path=, user=, item=, reward=, time=")
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """Prints the page of one environment."""
+    import gymnasium
+
+    from recgym.floors import stored, verdict
+    from recgym.pages import page
+
+    print(page(_known(options.id)))
+    floors = stored(options.id)
+    print("\nfloors and ceilings: mean return of a session, 95 % interval" if floors else "\nfloors were not measured")
+    _show(floors)
+    print(f"  {verdict(floors)}" if floors else "  python -m recgym floors does it")
+    env: Any = gymnasium.make(options.id, disable_env_checker=True)  # the error says where missing data may be put
+    env.close()
+    if hasattr(env.unwrapped.users, "fitted_on"):
+        from recgym.fidelity.prepare import kept
+
+        print("\nhow far to trust these users", *kept(env.unwrapped.users), sep="\n  ")
+    return 0
+
+
+def floors(options: argparse.Namespace) -> int:
+    """Measures floors and ceilings and keeps them."""
+    from recgym.floors import measure, verdict, write
+
+    asked = [_known(name) for name in options.id] or sorted(name for name in _ids() if "/Table-" not in name)
+    for name in asked:
+        try:
+            floors = measure(name)
+        except MissingDataError:
+            if options.id:
+                raise
+            print(f"{name}: its data are not here")
+            continue
+        write(floors)
+        print(name)
+        _show(floors)
+        print(f"  {verdict(floors)}")
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Runs Gymnasium's checker; returns 1 where it complains."""
+    import gymnasium
+    from gymnasium.utils.env_checker import check_env
+
+    env = gymnasium.make(_known(options.id), disable_env_checker=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            check_env(env.unwrapped)
+        except (AssertionError, UserWarning) as error:
+            print(f"{options.id}: {error}", file=sys.stderr)
+            return 1
+        finally:
+            env.close()
+    print(f"{options.id}: all checks passed")
+    return 0
+
+
+def _show(floors: Iterable[Floor]) -> None:
+    for floor in floors:
+        if floor.policy != "planning":  # a difference, which the verdict tells
+            print(f"  {floor.policy:12} {floor.interval}")
+
+
+def _ids() -> list[str]:
+    import gymnasium
+
+    from recgym.registry import register_envs
+
+    register_envs()
+    return [name for name in gymnasium.registry if name.startswith("recgym/")]
+
+
+def _known(name: str) -> str:
+    if name not in _ids():
+        raise RecgymError(f"an id must be one of {', '.join(sorted(_ids()))}, got {name!r}; choose one of them")
+    return name
