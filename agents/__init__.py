@@ -32,6 +32,7 @@ _PUBLIC = {  # name -> module that defines it; loaded on first use
     "SAC": "agents.sac",
     "SQN": "agents.sqn",
     "SequenceModel": "agents.sequence",
+    "SequenceREINFORCE": "agents.sequence_reinforce",
     "SessionReplay": "agents.returns",
     "TD3": "agents.td3",
     "TD3BC": "agents.td3_bc",

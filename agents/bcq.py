@@ -28,9 +28,10 @@ from torch.nn import functional
 
 from agents.actors import Generator, Perturbator
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
-from agents.losses import detached, imitation_of_good, seen_by_critic, within_range
-from agents.networks import Critic, descend, frozen, parameters_of, polyak_update
+from agents.losses import detached, imitation_of_good, seen_by_critic, squared_errors, within_range
+from agents.networks import descend, frozen, parameters_of, polyak_update
 from agents.train import Run, train_agent
+from agents.twins import make_critics
 from recgym.catalog import Catalog
 from recgym.frames import History
 
@@ -56,11 +57,9 @@ class Networks(NamedTuple):
 
     generator: Generator
     perturbator: nn.Module
-    critic1: nn.Module
-    critic2: nn.Module
+    critics: Any  # `TwinCritic`, `Pair` or the like
     perturbator_target: nn.Module
-    critic1_target: nn.Module
-    critic2_target: nn.Module
+    critics_target: Any
 
 
 class Optimizers(NamedTuple):
@@ -76,8 +75,7 @@ def make_networks(state_dim: int, action_dim: int, config: Config) -> Networks:
     latent = 2 * action_dim if config.latent_dim is None else config.latent_dim
     generator = Generator(state_dim, action_dim, latent, config.generator_hidden, config.dropout)
     perturbator = Perturbator(state_dim, action_dim, config.phi, config.hidden, config.actor_init)
-    critic1, critic2 = (Critic(state_dim, action_dim, config.hidden, config.critic_init) for _ in range(2))
-    learning = perturbator, critic1, critic2
+    learning = perturbator, make_critics(state_dim, action_dim, config)
     return Networks(generator, *learning, *map(copy.deepcopy, learning))
 
 
@@ -87,7 +85,7 @@ def make_optimizers(nets: Networks, config: Config) -> Optimizers:
     return Optimizers(
         generator=torch.optim.AdamW(generator, lr=config.generator_lr, weight_decay=config.weight_decay, fused=True),
         perturbator=torch.optim.Adam(perturbator, lr=config.actor_lr, fused=True),
-        critics=torch.optim.Adam(parameters_of(nets[2:4]), lr=config.critic_lr, fused=True),
+        critics=torch.optim.Adam(nets.critics.parameters(), lr=config.critic_lr, fused=True),
     )
 
 
@@ -109,22 +107,22 @@ def bcq_update(
         descend(generator_loss, nets.generator, optimizers.generator, config.max_norm)
 
     target = best_target(batch, nets, items, shown, config, generator)  # (B,)
-    value1, value2 = nets.critic1(*batch.state, batch.vector), nets.critic2(*batch.state, batch.vector)  # (B,)
-    critic_loss = functional.mse_loss(value1, target) + functional.mse_loss(value2, target)
+    values = nets.critics(*batch.state, batch.vector)  # (2, B)
+    critic_loss = squared_errors(values, target)
     if learn:
-        descend(critic_loss, nets[2:4], optimizers.critics, config.max_norm)
+        descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
 
     with torch.no_grad():
         points = drawn_points((len(batch.action), nets.generator.latent_dim), config, generator, items.device)
         generated = nets.generator.decode(*batch.state, points)  # (B, d)
-    with frozen(nets.critic1):
+    with frozen(nets.critics):
         action = nets.perturbator(*batch.state, generated)  # (B, d)
-        actor_value = nets.critic1(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
+        actor_value = nets.critics.first_value(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
     actor_loss = -actor_value.mean()
     if learn:
         descend(actor_loss, nets.perturbator, optimizers.perturbator, config.max_norm)
-        polyak_update(parameters_of(nets[1:4]), parameters_of(nets[4:]), config.tau)
-    losses = {"critic_loss": critic_loss, "value": value1.mean(), "actor_value": actor_value.mean()}
+        polyak_update(parameters_of(nets[1:3]), parameters_of(nets[3:]), config.tau)
+    losses = {"critic_loss": critic_loss, "value": values[0].mean(), "actor_value": actor_value.mean()}
     return detached(losses | {"generator_loss": generator_loss, "reconstruction": rebuilding})
 
 
@@ -163,9 +161,7 @@ def best_target(
     generated = nets.generator.decode(*batch.next_state, drawn_points(shape, config, generator, items.device))
     next_action = nets.perturbator_target(*batch.next_state, generated)  # (B, n, d)
     next_seen = seen_by_critic(next_action, items, shown, config)
-    next_value1 = nets.critic1_target(*batch.next_state, next_seen)  # (B, n)
-    next_value2 = nets.critic2_target(*batch.next_state, next_seen)  # (B, n)
-    low, high = torch.minimum(next_value1, next_value2), torch.maximum(next_value1, next_value2)
+    low, high = nets.critics_target(*batch.next_state, next_seen).aminmax(dim=0)  # (B, n)
     next_value = (config.smaller * low + (1.0 - config.smaller) * high).amax(dim=1)  # (B,)
     goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
     return within_range(batch.reward + config.gamma * goes_on * next_value, config)
@@ -213,7 +209,7 @@ class BCQ(EmbeddingAgent):
         """Returns, of the actions made from n latent points (B, n, latent_dim), those the first critic values most."""
         actions = self.nets.perturbator(*state, self.nets.generator.decode(*state, points))  # (B, n, d)
         seen = seen_by_critic(actions, self.vectors[:-1], self.shown[:-1], self.config)
-        choice = self.nets.critic1(*state, seen).argmax(dim=1)  # (B,)
+        choice = self.nets.critics.first_value(*state, seen).argmax(dim=1)  # (B,)
         return actions[torch.arange(len(actions), device=self.device), choice]
 
 

@@ -101,13 +101,13 @@ def pairwise_distances(vectors: Any, kind: str = "euclidean", others: Any = None
 def logged_values(agent: Any, batch: Batch) -> torch.Tensor | None:
     """Returns what an agent's critic says of the logged decisions (B,), or None where it has none.
 
-    An agent's own `values_of(batch)` is asked, if it has one; else the network `critic` or `critic1` of its `nets`, as
-    long as it takes states as they are.
+    An agent's own `values_of(batch)` is asked, if it has one; else the network `critic` of its `nets`, or the first of
+    its `critics`, as long as it takes states as they are.
     """
     if hasattr(agent, "values_of"):
         return agent.values_of(batch)
     nets = getattr(agent, "nets", None)
-    critic = getattr(nets, "critic", getattr(nets, "critic1", None))
+    critic = getattr(nets, "critic", getattr(getattr(nets, "critics", None), "first_value", None))
     if critic is None or hasattr(nets, "encoder"):
         return None
     with torch.no_grad(), arithmetic(agent.config.precision, agent.device):

@@ -30,7 +30,8 @@ from torch import nn
 
 from agents.base import to_tensor
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
-from agents.encoders import Framed, make_encoder
+from agents.encoded import Framed
+from agents.encoders import make_encoder
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
 from agents.networks import Actor, Critic, arithmetic, frozen, parameters_of, polyak_update
 from agents.prioritized import Drawn, PrioritizedReplay

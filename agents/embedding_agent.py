@@ -12,7 +12,8 @@ import torch
 from torch.nn import functional
 
 from agents.base import resolve_device, to_tensor
-from agents.encoders import make_encoder, with_encoders
+from agents.encoded import with_encoders
+from agents.encoders import make_encoder
 from agents.networks import PRECISIONS, Dropout, arithmetic, seeded
 from recgym.catalog import Catalog
 from recgym.errors import DataError

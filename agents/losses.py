@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from agents.embedding_agent import Decisions, ItemConfig
@@ -62,11 +61,9 @@ def imitation_of_good(
     return (weight * imitation_loss(action, batch.action, items, config, generator)).sum()
 
 
-def smaller_value(
-    critics: tuple[nn.Module, nn.Module], state: tuple[torch.Tensor, ...], action: torch.Tensor
-) -> torch.Tensor:
-    """Returns the smaller value (B,) of two critics for actions (B, d) in states, given in parts."""
-    return torch.minimum(critics[0](*state, action), critics[1](*state, action))
+def squared_errors(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Returns the mean squared errors of two critics' values (2, B) from their target (B,), added up."""
+    return len(values) * functional.mse_loss(values, target.expand_as(values))
 
 
 def detached(losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -31,15 +31,20 @@ class PartsLinear(nn.Linear):
 
     def forward(self, *parts: torch.Tensor) -> torch.Tensor:
         """Returns the outputs (B, out_features), or (B, n, out_features), for parts whose widths add up."""
-        inputs, kind = (self.weight, self.bias, *parts), self.weight.device.type
-        if torch.is_autocast_enabled(kind):  # it does not reach into functions of one's own
-            lower = torch.get_autocast_dtype(kind)
-            return _PartsProduct.apply(*(tensor.to(lower) for tensor in inputs))
-        return _PartsProduct.apply(*inputs)
+        return parts_linear(self.weight, self.bias, *parts)
+
+
+def parts_linear(weight: torch.Tensor, bias: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
+    """Returns what a `PartsLinear` of this weight (out, in) and bias (out,) makes of the parts."""
+    inputs, kind = (weight, bias, *parts), weight.device.type
+    if torch.is_autocast_enabled(kind):  # it does not reach into functions of one's own
+        lower = torch.get_autocast_dtype(kind)
+        return _PartsProduct.apply(*(tensor.to(lower) for tensor in inputs))
+    return _PartsProduct.apply(*inputs)
 
 
 class _PartsProduct(torch.autograd.Function):
-    """What `PartsLinear` computes; the gradient of the weights is written into one matrix, not made in parts."""
+    """What `parts_linear` computes; the gradient of the weights is written into one matrix, not made in parts."""
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, bias: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from agents.correction import check_correction, gains
 from agents.encoders import make_encoder
 from agents.heads import Beta, DiscreteActor, make_head
 from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions
@@ -42,8 +43,6 @@ from recgym.batches import FrameBatches
 from recgym.errors import DataError
 from recgym.frames import Batch
 from recgym.log import InteractionLog
-
-CORRECTIONS = ("none", "off_policy", "top_k")
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,7 @@ class Config(FrameConfig):
     beta_lr: float = 1e-3  # Adam's step size for the behaviour policy
 
     def __post_init__(self) -> None:
-        if self.correction not in CORRECTIONS:
-            known = ", ".join(CORRECTIONS)
-            raise DataError(f"correction must be one of {known}, got {self.correction!r}; choose one of them")
+        check_correction(self.correction)
 
 
 class Networks(NamedTuple):
@@ -154,16 +151,8 @@ def reinforce_update(
     log_beta = nets.beta.log_prob(state.detach(), batch.action)  # (B,)
     beta_loss = -log_beta.mean()
 
-    weight, top_k = torch.ones_like(log_pi), torch.ones_like(log_pi)
-    with torch.no_grad():
-        if config.correction != "none":
-            weight = torch.exp(log_pi - log_beta).clamp(max=config.weight_cap)
-        if config.correction == "top_k":
-            top_k = config.k * (1.0 - log_pi.exp()) ** (config.k - 1)
-        baseline = returns.mean() if config.baseline is None else config.baseline
-        gain = weight * top_k * (returns - baseline)  # (B,)
-        scale = gain.abs().mean().clamp(min=1e-6) if config.normalise else 1.0
-    actor_loss = -(gain * log_pi).mean() / scale - config.bc_weight * log_pi.mean()
+    gain, weight, top_k = gains(log_pi, log_beta, returns, config)  # (B,)
+    actor_loss = -(gain * log_pi).mean() - config.bc_weight * log_pi.mean()
     if learn:
         descend(actor_loss, (nets.encoder, nets.actor), optimizers.actor, config.max_norm)
         descend(beta_loss, nets.beta, optimizers.beta, config.max_norm)

@@ -23,13 +23,13 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from agents.actors import GaussianActor, squashed
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
-from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, smaller_value, within_range
-from agents.networks import Critic, Scalar, descend, frozen, parameters_of, polyak_update
+from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, squared_errors, within_range
+from agents.networks import Scalar, descend, frozen, polyak_update
 from agents.train import Run, train_agent
+from agents.twins import make_critics
 from recgym.frames import History
 
 
@@ -52,10 +52,8 @@ class Networks(NamedTuple):
     """The networks of SAC, the critics' slow copies, and the logarithm of alpha."""
 
     actor: nn.Module
-    critic1: nn.Module
-    critic2: nn.Module
-    critic1_target: nn.Module
-    critic2_target: nn.Module
+    critics: nn.Module  # `TwinCritic`, `Pair` or the like
+    critics_target: nn.Module
     log_alpha: nn.Module
 
 
@@ -70,9 +68,8 @@ class Optimizers(NamedTuple):
 def make_networks(state_dim: int, action_dim: int, config: Config) -> Networks:
     """Returns fresh networks."""
     actor = GaussianActor(state_dim, action_dim, config.hidden, config.actor_init, config.dropout)
-    critic1, critic2 = (Critic(state_dim, action_dim, config.hidden, config.critic_init) for _ in range(2))
-    targets = copy.deepcopy(critic1), copy.deepcopy(critic2)
-    return Networks(actor, critic1, critic2, *targets, Scalar(math.log(config.alpha_init)))
+    critics = make_critics(state_dim, action_dim, config)
+    return Networks(actor, critics, copy.deepcopy(critics), Scalar(math.log(config.alpha_init)))
 
 
 def make_optimizers(nets: Networks, config: Config) -> Optimizers:
@@ -80,7 +77,7 @@ def make_optimizers(nets: Networks, config: Config) -> Optimizers:
     actor, alpha = nets.actor.parameters(), nets.log_alpha.parameters()
     return Optimizers(
         actor=torch.optim.AdamW(actor, lr=config.actor_lr, weight_decay=config.weight_decay, fused=True),
-        critics=torch.optim.Adam(parameters_of(nets[1:3]), lr=config.critic_lr, fused=True),
+        critics=torch.optim.Adam(nets.critics.parameters(), lr=config.critic_lr, fused=True),
         alpha=torch.optim.Adam(alpha, lr=config.alpha_lr, fused=True),
     )
 
@@ -110,24 +107,24 @@ def sac_update(
         descend(alpha_loss, nets.log_alpha, optimizers.alpha)
 
     target = soft_target(batch, nets, alpha, items, shown, config, generator)  # (B,)
-    value1, value2 = nets.critic1(*batch.state, batch.vector), nets.critic2(*batch.state, batch.vector)  # (B,)
-    critic_loss = 0.5 * (functional.mse_loss(value1, target) + functional.mse_loss(value2, target))
+    values = nets.critics(*batch.state, batch.vector)  # (2, B)
+    critic_loss = 0.5 * squared_errors(values, target)
     if learn:
-        descend(critic_loss, nets[1:3], optimizers.critics, config.max_norm)
+        descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
 
-    with frozen(nets.critic1, nets.critic2):
+    with frozen(nets.critics):
         seen = seen_by_critic(action, items, shown, config)
-        actor_value = smaller_value(nets[1:3], batch.state, seen)  # (B,)
+        actor_value = nets.critics(*batch.state, seen).amin(dim=0)  # (B,)
     scale = scale_of(actor_value) if config.normalise_q else 1.0
     actor_loss = (alpha * log_density).mean() - config.q_weight * actor_value.mean() / scale
-    losses = {"critic_loss": critic_loss, "value": value1.mean(), "actor_value": actor_value.mean()}
+    losses = {"critic_loss": critic_loss, "value": values[0].mean(), "actor_value": actor_value.mean()}
     losses |= {"alpha": alpha, "alpha_loss": alpha_loss, "entropy": -log_density.mean()}
     if config.bc_weight > 0:
         losses["bc_loss"] = imitation_of_good(action, batch, items, config, config.bc_reward, generator)
         actor_loss = actor_loss + config.bc_weight * losses["bc_loss"]
     if learn:
         descend(actor_loss, nets.actor, optimizers.actor, config.max_norm)
-        polyak_update(parameters_of(nets[1:3]), parameters_of(nets[3:5]), config.tau)
+        polyak_update(nets.critics.parameters(), nets.critics_target.parameters(), config.tau)
     return detached(losses | {"actor_loss": actor_loss})
 
 
@@ -145,7 +142,7 @@ def soft_target(
     mean, log_std = nets.actor(*batch.next_state)
     next_action, next_log_density = squashed(mean, log_std, generator)
     next_seen = seen_by_critic(next_action, items, shown, config)  # (B, d)
-    next_value = smaller_value(nets[3:5], batch.next_state, next_seen) - alpha * next_log_density  # (B,)
+    next_value = nets.critics_target(*batch.next_state, next_seen).amin(dim=0) - alpha * next_log_density  # (B,)
     goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
     return within_range(batch.reward + config.gamma * goes_on * next_value, config)
 

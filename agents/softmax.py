@@ -1,4 +1,4 @@
-"""Cross-entropy over a whole catalog, in parts that stay in the processor's cache."""
+"""The softmax over a whole catalog, in parts that stay in the processor's cache."""
 
 from __future__ import annotations
 
@@ -29,12 +29,34 @@ def softmax_loss(
     return loss
 
 
+@torch.no_grad()
+def log_softmax_of(hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Returns the log probability (N,) of the targets under the softmax over items of hidden @ items.T; no gradient.
+
+    Args:
+        hidden: What asks (N, width).
+        items: What is asked for (n_items, width).
+        targets: Item indices (N,) int64.
+    """
+    found = torch.empty(len(hidden), device=hidden.device)
+    size = _rows_at_a_time(items)
+    for first in range(0, len(hidden), size):
+        rows = slice(first, first + size)
+        scores = hidden[rows] @ items.T  # (R, n_items)
+        found[rows] = scores.gather(1, targets[rows, None])[:, 0] - scores.logsumexp(dim=1)
+    return found
+
+
+def _rows_at_a_time(items: torch.Tensor) -> int:
+    return max(_NUMBERS.get(items.device.type, 1 << 19) // len(items), 1)
+
+
 class _SoftmaxLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
-        size = max(_NUMBERS.get(hidden.device.type, 1 << 19) // len(items), 1)
+        size = _rows_at_a_time(items)
         by_hidden, by_items = torch.empty_like(hidden), torch.zeros_like(items)
         total, buffer = hidden.new_zeros(()), hidden.new_empty(min(size, len(hidden)), len(items))
         for first in range(0, len(hidden), size):

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
-from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, smaller_value, within_range
+from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, squared_errors, within_range
 from agents.networks import descend, frozen
 from agents.train import Run, train_agent
 from agents.twins import Networks, Optimizers, make_networks, make_optimizers, move_targets, smoothed
@@ -63,12 +62,12 @@ def td3_update(
     with torch.no_grad():
         next_action = smoothed(nets.actor_target(*batch.next_state), config.target_noise, config.noise_clip, generator)
         next_seen = seen_by_critic(next_action, items, shown, config)  # (B, d)
-        next_value = smaller_value(nets.critic_targets, batch.next_state, next_seen)  # (B,)
+        next_value = nets.critics_target(*batch.next_state, next_seen).amin(dim=0)  # (B,)
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         target = within_range(batch.reward + config.gamma * goes_on * next_value, config)  # (B,)
-    value1, value2 = nets.critic1(*batch.state, batch.vector), nets.critic2(*batch.state, batch.vector)  # (B,)
-    critic_loss = functional.mse_loss(value1, target) + functional.mse_loss(value2, target)
-    losses = {"critic_loss": critic_loss, "value": value1.mean()}
+    values = nets.critics(*batch.state, batch.vector)  # (2, B)
+    critic_loss = squared_errors(values, target)
+    losses = {"critic_loss": critic_loss, "value": values[0].mean()}
     if learn:
         descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
     if not with_actor:
@@ -76,8 +75,8 @@ def td3_update(
     nets.actor.train(learn)
     action = nets.actor(*batch.state)  # (B, d)
     nets.actor.eval()
-    with frozen(nets.critic1):
-        actor_value = nets.critic1(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
+    with frozen(nets.critics):
+        actor_value = nets.critics.first_value(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
     scale = scale_of(actor_value) if config.normalise_q else 1.0
     actor_loss = -config.q_weight * actor_value.mean() / scale
     losses["actor_value"] = actor_value.mean()

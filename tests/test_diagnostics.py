@@ -110,6 +110,7 @@ MADE = {
     "DRR": {"n_users": 6},
     "SequenceModel": {},
     "SQN": {},
+    "SequenceREINFORCE": {},
 }
 
 
@@ -122,7 +123,7 @@ def test_every_agent_is_diagnosed_and_left_as_it_was(name):
     metrics = diagnose(agent, catalog, batch, detector, k=5).metrics
     assert torch.equal(before, agent.generator.get_state())
     assert all(np.isfinite(value) for value in metrics.values())
-    assert ("q" in metrics) == (name not in ("REINFORCE", "SequenceModel"))
+    assert ("q" in metrics) == (name not in ("REINFORCE", "SequenceModel", "SequenceREINFORCE"))
     assert ("nearest_cosine" in metrics) == (name in ("DDPG", "TD3", "TD3BC", "SAC", "BCQ", "DRR"))
 
 

@@ -10,7 +10,8 @@ import torch
 import agents
 from agents import encoders
 from agents.cores import CausalTransformer, make_core, to_front
-from agents.encoders import ENCODERS, DrrAverage, Encoded, make_encoder, with_encoders
+from agents.encoded import Encoded, with_encoders
+from agents.encoders import ENCODERS, DrrAverage, make_encoder
 from agents.train import fit
 from recgym.batches import FrameBatches
 from recgym.batches import histories as past_of
@@ -242,7 +243,7 @@ def test_agents_take_an_encoder_by_name(agent_name, name, log, catalog):
         catalog, frame_size=5, device="cpu", encoder=name, width=8, hidden=8, seed=1, **config
     )
     behind = {field: net for field, net in agent.nets._asdict().items() if isinstance(net, Encoded)}
-    assert {"critic1", "critic1_target"} <= set(behind) or {"critic", "critic_target"} <= set(behind)
+    assert {"critics", "critics_target"} <= set(behind) or {"critic", "critic_target"} <= set(behind)
     before = {field: [p.clone() for p in net.encoder.parameters()] for field, net in behind.items()}
     fit(agent, FrameBatches(log, frame_size=5, batch_size=8, min_history=1), 4)
     for field, net in behind.items():

@@ -9,6 +9,7 @@ import torch
 
 from agents import bcq
 from agents.embedding_agent import Decisions
+from agents.twins import TwinCritic
 
 FOLDER = Path(__file__).parent
 ABOUT = json.loads((FOLDER / "d3rlpy.json").read_text())
@@ -19,6 +20,14 @@ SETTINGS = ABOUT["settings"]
 def recorded():
     with np.load(FOLDER / "d3rlpy.npz") as file:
         return {name: torch.tensor(file[name]) for name in file.files}
+
+
+def separate(nets):
+    """Returns the networks by name, twin critics as copies of the two they are."""
+    named = nets._asdict()
+    for name, end in (("critics", ""), ("critics_target", "_target")):
+        named[f"critic1{end}"], named[f"critic2{end}"] = named.pop(name).split()
+    return named
 
 
 def made(recorded):
@@ -38,10 +47,13 @@ def made(recorded):
         max_norm=None,
     )
     nets = bcq.make_networks(recorded["state"].shape[1], recorded["action"].shape[1], config)
-    for name, net in nets._asdict().items():
+    alone = separate(nets)
+    for name, net in alone.items():
         for i, parameter in enumerate(net.parameters()):
             parameter.data.copy_(recorded[f"before/{name}/{i}"])
-    groups = (nets[:1], nets[1:2], nets[2:4])
+    critics, targets = (TwinCritic(alone[f"critic1{end}"], alone[f"critic2{end}"]) for end in ("", "_target"))
+    nets = nets._replace(critics=critics, critics_target=targets)
+    groups = (nets[:1], nets[1:2], nets[2:3])
     sgd = (torch.optim.SGD([p for net in group for p in net.parameters()], ABOUT["step"]) for group in groups)
     batch = Decisions(
         state=(recorded["state"],),
@@ -65,7 +77,7 @@ def test_three_updates_equal_d3rlpys(recorded, monkeypatch):
     for _ in range(ABOUT["updates"]):
         bcq.bcq_update(batch, nets, optimizers, recorded["action"], config)
     assert next(draws, None) is None
-    for name, net in nets._asdict().items():
+    for name, net in separate(nets).items():
         moved = 0.0
         for i, parameter in enumerate(net.parameters()):
             after, before = recorded[f"after/{name}/{i}"], recorded[f"before/{name}/{i}"]

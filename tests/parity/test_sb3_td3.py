@@ -38,12 +38,14 @@ def batch(catalog):
 def test_td3_updates_equal_stable_baselines3(catalog, batch, monkeypatch):
     """Five updates, of which SB3's and ours move the actor at the second and fourth."""
     ours = TD3(catalog, frame_size=FRAME, device="cpu", policy_delay=2, target_noise=0.2, noise_clip=0.5, **PAPER)
-    ours.optimizers = plain(ours.optimizers, ours.nets[:1], ours.nets[1:3])
+    ours.optimizers = plain(ours.optimizers, ours.nets[:1], ours.nets[1:2])
 
     def pairs(model):
         actors, critics = (model.actor, model.actor_target), (model.critic, model.critic_target)
         others = [(actor.mu, critic.qf0, critic.qf1) for actor, critic in zip(actors, critics, strict=True)]
-        return list(zip(ours.nets, [*others[0], *others[1]], strict=True))
+        nets = ours.nets
+        mine = [nets.actor, *nets.critics.split(), nets.actor_target, *nets.critics_target.split()]
+        return list(zip(mine, [*others[0], *others[1]], strict=True))
 
     model = theirs(SB3TD3, batch, catalog, pairs, policy_delay=2, target_policy_noise=0.2, target_noise_clip=0.5)
     stream = torch.Generator().manual_seed(ours.seed)  # the same draws in SB3, which fills a tensor from normal_
@@ -62,12 +64,13 @@ def test_td3_updates_equal_stable_baselines3(catalog, batch, monkeypatch):
 
 def test_sac_updates_equal_stable_baselines3(catalog, batch, monkeypatch):
     ours = SAC(catalog, frame_size=FRAME, device="cpu", alpha_init=0.3, **PAPER)
-    ours.optimizers = plain(ours.optimizers, ours.nets[:1], ours.nets[1:3], ours.nets[5:])
+    ours.optimizers = plain(ours.optimizers, ours.nets[:1], ours.nets[1:2], ours.nets[3:])
 
     def pairs(model):
         actor = torch.nn.ModuleList([*model.actor.latent_pi, model.actor.mu, model.actor.log_std])
         twins = [model.critic.qf0, model.critic.qf1, model.critic_target.qf0, model.critic_target.qf1]
-        return list(zip(ours.nets[:5], [actor, *twins], strict=True))
+        mine = [ours.nets.actor, *ours.nets.critics.split(), *ours.nets.critics_target.split()]
+        return list(zip(mine, [actor, *twins], strict=True))
 
     model = theirs(SB3SAC, batch, catalog, pairs, ent_coef="auto_0.3")
     model.actor.action_dist.epsilon = 0.0  # else it adds 1e-6 to the density it takes the logarithm of

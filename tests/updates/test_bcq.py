@@ -8,6 +8,7 @@ from torch import nn
 
 from agents.actors import Generator, Perturbator
 from agents.bcq import BCQ, Config, Networks, Optimizers, bcq_update, generator_losses
+from agents.twins import Pair
 from recgym.frames import History
 
 PLAIN = {"critic_action": "vector", "max_norm": None, "dropout": 0.0, "reconstruction": "vector", "gamma": 0.5}
@@ -44,7 +45,7 @@ class Shift(nn.Module):
 
 
 def updated(perturbator, critics, perturbator_target, critic_targets, still=False, **config):
-    nets = Networks(Echo(), perturbator, *critics, perturbator_target, *critic_targets)
+    nets = Networks(Echo(), perturbator, Pair(*critics), perturbator_target, Pair(*critic_targets))
     optimizers = Optimizers(sgd(nets.generator), sgd(perturbator), sgd(*critics, lr=0.0 if still else 0.1))
     batch = BCQ(CATALOG, frame_size=1, device="cpu", **PLAIN).look_up(BATCH)
     generator = torch.Generator().manual_seed(7)
@@ -68,8 +69,8 @@ def test_targets_weigh_the_smaller_critic_and_take_the_best_of_n():
     best = (0.75 * values.min(axis=0) + 0.25 * values.max(axis=0)).max(axis=1)
     y = 1 + 0.5 * np.array([1, 0, 1]) * best
     assert losses["critic_loss"].item() == pytest.approx(np.mean((2 - y) ** 2) + np.mean((5 - y) ** 2), rel=1e-5)
-    assert nets.critic1.value.item() == pytest.approx(2 - 0.2 * np.mean(2 - y), abs=1e-5)
-    assert nets.critic2.value.item() == pytest.approx(5 - 0.2 * np.mean(5 - y), abs=1e-5)
+    assert nets.critics.first.value.item() == pytest.approx(2 - 0.2 * np.mean(2 - y), abs=1e-5)
+    assert nets.critics.second.value.item() == pytest.approx(5 - 0.2 * np.mean(5 - y), abs=1e-5)
 
 
 def test_the_second_target_comes_from_the_second_critic():
@@ -123,12 +124,12 @@ def test_n_actions_of_a_state_are_worth_what_each_is_worth_alone():
     latent = torch.randn(3, 5, agent.nets.generator.latent_dim)
     actions = agent.nets.generator.decode(*state, latent)
     moved = agent.nets.perturbator(*state, actions)
-    values = agent.nets.critic1(*state, moved)
+    values = agent.nets.critics(*state, moved)
     for i in range(5):
         alone = agent.nets.generator.decode(*state, latent[:, i])
         assert torch.allclose(actions[:, i], alone, atol=1e-6)
         assert torch.allclose(moved[:, i], agent.nets.perturbator(*state, alone), atol=1e-6)
-        assert torch.allclose(values[:, i], agent.nets.critic1(*state, moved[:, i]), atol=1e-6)
+        assert torch.allclose(values[:, :, i], agent.nets.critics(*state, moved[:, i]), atol=1e-6)
 
 
 def test_the_perturbation_is_small_and_stays_in_the_box():
@@ -158,7 +159,7 @@ def test_recommending_tries_the_same_points_and_exploring_new_ones():
 def test_the_best_action_is_the_one_the_first_critic_values_most():
     agent = BCQ(CATALOG, frame_size=1, device="cpu", critic_action="vector")
     agent.nets = agent.nets._replace(
-        generator=Echo(), perturbator=Shift(0.0, 0.0), critic1=Slope(1.0, 0.0), critic2=Slope(-9.0, 0.0)
+        generator=Echo(), perturbator=Shift(0.0, 0.0), critics=Pair(Slope(1.0, 0.0), Slope(-9.0, 0.0))
     )
     latent = torch.tensor([[[0.1, 0.5], [0.4, 0.2], [-0.3, 0.9]]])
     assert agent.best((torch.zeros(1, 2), torch.zeros(1, 1)), latent).tolist() == [

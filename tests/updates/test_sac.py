@@ -11,6 +11,7 @@ from torch import nn
 from agents.actors import GaussianActor, squashed
 from agents.networks import Scalar
 from agents.sac import SAC, Config, Networks, Optimizers, sac_update
+from agents.twins import Pair
 from recgym.frames import History
 
 ITEMS = torch.eye(2)
@@ -28,7 +29,7 @@ class Normal(nn.Module):
 
 
 def updated(actor, critics, targets, alpha, seed=0, still=False, **config):
-    nets = Networks(actor, *critics, *targets, Scalar(math.log(alpha)))
+    nets = Networks(actor, Pair(*critics), Pair(*targets), Scalar(math.log(alpha)))
     optimizers = Optimizers(sgd(actor), sgd(*critics, lr=0.0 if still else 0.1), sgd(nets.log_alpha))
     batch = SAC(CATALOG, frame_size=1, device="cpu", **PAPER).look_up(BATCH)
     config = Config(**PAPER | config)
@@ -52,10 +53,10 @@ def test_the_critics_and_alphas_steps_worked_out_by_hand():
     y = 1 + 0.5 * np.array([1, 0, 1]) * (4 - 0.2 * then[1].numpy())
     assert losses["critic_loss"].item() == pytest.approx(np.mean((2 - y) ** 2 + (5 - y) ** 2) / 2, rel=1e-5)
     stepped = 2 - 0.1 * np.mean(2 - y), 5 - 0.1 * np.mean(5 - y)
-    assert nets.critic1.value.item() == pytest.approx(stepped[0], abs=1e-5)
-    assert nets.critic2.value.item() == pytest.approx(stepped[1], abs=1e-5)
-    assert nets.critic1_target.value.item() == pytest.approx(6 + 0.25 * (stepped[0] - 6), abs=1e-5)
-    assert nets.critic2_target.value.item() == pytest.approx(4 + 0.25 * (stepped[1] - 4), abs=1e-5)
+    assert nets.critics.first.value.item() == pytest.approx(stepped[0], abs=1e-5)
+    assert nets.critics.second.value.item() == pytest.approx(stepped[1], abs=1e-5)
+    assert nets.critics_target.first.value.item() == pytest.approx(6 + 0.25 * (stepped[0] - 6), abs=1e-5)
+    assert nets.critics_target.second.value.item() == pytest.approx(4 + 0.25 * (stepped[1] - 4), abs=1e-5)
     assert losses["alpha"].item() == pytest.approx(0.2)  # that of before its own step
     moved = 0.1 * np.mean(now[1].numpy() - 2.0)  # wanted entropy is minus the width of actions
     assert nets.log_alpha().item() == pytest.approx(math.log(0.2) + moved, abs=1e-5)
@@ -73,8 +74,8 @@ def test_the_actor_climbs_the_smaller_critic():
     """With alpha near 0 the step of the mean is 0.1 * slope * (1 - tanh^2) of the drawn actions, averaged."""
     actor = Normal([0.1, 0.4], [-3.0, -3.0])
     (action, _), _ = drawn(actor)
-    smaller, larger, zero = Slope(3.0, -4.0), Slope(3.0, 96.0), Slope(0.0, 0.0)
-    nets, losses = updated(actor, (larger, smaller), (zero, zero), alpha=1e-9, still=True)
+    smaller, larger, *zero = Slope(3.0, -4.0), Slope(3.0, 96.0), Slope(0.0, 0.0), Slope(0.0, 0.0)
+    nets, losses = updated(actor, (larger, smaller), zero, alpha=1e-9, still=True)
     step = 0.1 * np.array([3.0, -4.0]) * (1 - action.numpy() ** 2).mean(axis=0)
     assert nets.actor.mean.tolist() == pytest.approx((np.array([0.1, 0.4]) + step).tolist(), abs=1e-4)
     assert losses["actor_value"].item() == pytest.approx((action.numpy() @ np.array([3.0, -4.0])).mean(), abs=1e-5)

@@ -6,7 +6,7 @@ import torch
 from hand_made import BATCH, CATALOG, PAPER, Constant, Linear, Slope, everything, sgd
 
 from agents.td3 import TD3, Config, td3_update
-from agents.twins import Networks, Optimizers, smoothed
+from agents.twins import Networks, Optimizers, Pair, smoothed
 
 QUIET = PAPER | {"target_noise": 0.0}
 ITEMS = torch.eye(2)
@@ -17,7 +17,7 @@ def looked_up(batch=BATCH):
 
 
 def by_hand(actor, critics, actor_target, critic_targets, lr=0.1):
-    nets = Networks(actor, *critics, actor_target, *critic_targets)
+    nets = Networks(actor, Pair(*critics), actor_target, Pair(*critic_targets))
     return nets, Optimizers(sgd(actor, lr=lr), sgd(*critics, lr=lr))
 
 
@@ -30,10 +30,10 @@ def test_the_critics_step_worked_out_by_hand():
     nets, optimizers = by_hand(still[0], (Constant(2.0), Constant(5.0)), still[1], (Constant(4.0), Constant(6.0)))
     losses = td3_update(looked_up(), nets, optimizers, ITEMS, Config(**QUIET, gamma=0.5, tau=0.25))
     assert losses["critic_loss"].item() == pytest.approx((1 + 1 + 1) / 3 + (4 + 16 + 4) / 3)
-    assert nets.critic1.value.item() == pytest.approx(2.0 + 0.2 / 3, abs=1e-6)
-    assert nets.critic2.value.item() == pytest.approx(5.0 - 1.6 / 3, abs=1e-6)
-    assert nets.critic1_target.value.item() == pytest.approx(4.0 + 0.25 * (2.0 + 0.2 / 3 - 4.0), abs=1e-6)
-    assert nets.critic2_target.value.item() == pytest.approx(6.0 + 0.25 * (5.0 - 1.6 / 3 - 6.0), abs=1e-6)
+    assert nets.critics.first.value.item() == pytest.approx(2.0 + 0.2 / 3, abs=1e-6)
+    assert nets.critics.second.value.item() == pytest.approx(5.0 - 1.6 / 3, abs=1e-6)
+    assert nets.critics_target.first.value.item() == pytest.approx(4.0 + 0.25 * (2.0 + 0.2 / 3 - 4.0), abs=1e-6)
+    assert nets.critics_target.second.value.item() == pytest.approx(6.0 + 0.25 * (5.0 - 1.6 / 3 - 6.0), abs=1e-6)
 
 
 @pytest.mark.parametrize(("flag", "target"), [("terminated", 1.0), ("truncated", 3.0), (None, 3.0)])

@@ -6,14 +6,14 @@ import torch
 from hand_made import BATCH, CATALOG, Constant, Linear, Slope, sgd
 
 from agents.td3_bc import TD3BC, Config, td3_bc_update
-from agents.twins import Networks, Optimizers
+from agents.twins import Networks, Optimizers, Pair
 
 PLAIN = {"critic_action": "vector", "max_norm": None, "dropout": 0.0, "target_noise": 0.0}
 ITEMS = torch.eye(2)
 
 
 def updated(actor, critics, actor_target, critic_targets, **config):
-    nets = Networks(actor, *critics, actor_target, *critic_targets)
+    nets = Networks(actor, Pair(*critics), actor_target, Pair(*critic_targets))
     optimizers = Optimizers(sgd(actor), sgd(*critics))
     if isinstance(critics[0], Slope):
         optimizers.critics.param_groups[0]["lr"] = 0.0
@@ -25,9 +25,9 @@ def test_the_critics_step_worked_out_by_hand():
     """Targets take the smaller of 4 and 6: 3, 1 (terminated), 3 (truncated); gradients -2/3 and 16/3, step size 0.1."""
     critics, targets = (Constant(2.0), Constant(5.0)), (Constant(6.0), Constant(4.0))
     nets, _ = updated(Linear(0.0, 0.0), critics, Linear(0.0, 0.0), targets, gamma=0.5, tau=0.25)
-    assert nets.critic1.value.item() == pytest.approx(2.0 + 0.2 / 3, abs=1e-6)
-    assert nets.critic2.value.item() == pytest.approx(5.0 - 1.6 / 3, abs=1e-6)
-    assert nets.critic2_target.value.item() == pytest.approx(4.0 + 0.25 * (5.0 - 1.6 / 3 - 4.0), abs=1e-6)
+    assert nets.critics.first.value.item() == pytest.approx(2.0 + 0.2 / 3, abs=1e-6)
+    assert nets.critics.second.value.item() == pytest.approx(5.0 - 1.6 / 3, abs=1e-6)
+    assert nets.critics_target.second.value.item() == pytest.approx(4.0 + 0.25 * (5.0 - 1.6 / 3 - 4.0), abs=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])

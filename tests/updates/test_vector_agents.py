@@ -11,7 +11,8 @@ from torch import nn
 
 from agents import BCQ, DDPG, DRR, SAC, TD3, TD3BC, checkpoint, fit, fit_online
 from agents.embedding_agent import moved_by_one
-from agents.networks import Actor, Critic
+from agents.networks import Actor
+from agents.twins import Pair
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
 from recgym.env import RecVectorEnv
@@ -220,7 +221,7 @@ def test_networks_of_another_kind_learn_too():
             return self.layer(torch.cat(parts, dim=1)).squeeze(1)
 
     made = TD3.make_networks(3, 2, TD3.make_config())
-    nets = made._replace(critic1=Linear(), critic2=Linear(), critic1_target=Linear(), critic2_target=Linear())
+    nets = made._replace(critics=Pair(Linear(), Linear()), critics_target=Pair(Linear(), Linear()))
     agent = tiny(TD3, nets=nets, critic_lr=0.05)
     first = agent.update(BATCH)["critic_loss"]
     for _ in range(50):
@@ -321,5 +322,5 @@ def test_a_name_that_is_no_option_is_refused():
 
 def test_networks_are_the_sizes_the_papers_name():
     assert isinstance(tiny(TD3).nets.actor, Actor)
-    assert isinstance(tiny(SAC).nets.critic2, Critic)
+    assert tiny(SAC).nets.critics.weight2.shape == (2, 256, 256)
     assert tiny(BCQ, generator_hidden=750).nets.generator.decoder_second.weight.shape == (750, 750)

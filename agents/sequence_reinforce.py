@@ -1,0 +1,189 @@
+"""REINFORCE over whole histories: a next-item model that learns at every event by what came of it.
+
+Paper: Chen et al. (2019), Top-K off-policy correction for a REINFORCE recommender system, WSDM, sections 4.2 to 4.5;
+its recommender is such a model. One core reads a history, as in `agents.sequence`; at every event the policy pi is the
+softmax over the inner products of its hidden vector with item vectors. For the item a that came next, with return R,
+and the behaviour policy beta, we lower, over all events of a batch,
+    - mean( gain * log pi(a|s) )  -  bc_weight * mean( log pi(a|s) )
+where the gain is that of `agents.correction`. Beta is a second softmax on the same hidden vectors, learned by
+cross-entropy without a gradient into them, as in the paper's section 4.3. It differs from the paper where
+`agents.reinforce` does, and for the same reasons; `baseline=0, bc_weight=0, normalise=False` is the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from agents.base import to_tensor
+from agents.cores import make_core, to_front
+from agents.correction import check_correction, gains
+from agents.item_agent import ItemAgent
+from agents.networks import descend
+from agents.sequence_network import Questions, SequenceNetwork, newest_hidden, questions
+from agents.softmax import log_softmax_of, softmax_loss
+from agents.train import Run, train_agent
+from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
+from recgym.errors import DataError
+from recgym.frames import Batch, History
+from recgym.log import InteractionLog
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of REINFORCE over sequences."""
+
+    core: Literal["transformer", "gru", "lstm", "convolution"] = "gru"  # what reads the events
+    max_length: int = 200  # newest events that are looked at
+    width: int = 64  # of item vectors and hidden vectors
+    n_layers: int = 1  # of the core
+    n_heads: int = 1  # of the transformer
+    correction: Literal["none", "off_policy", "top_k"] = "top_k"  # which of the three forms
+    k: int = 10  # K, items of a list
+    weight_cap: float = 2.0  # importance weights are cut off here
+    baseline: float | None = -1.0  # subtracted from every return; None takes the batch's mean return
+    normalise: bool = True  # whether gains are divided by their batch's mean magnitude
+    bc_weight: float = 1.0  # weight of imitating the logged item
+    gamma: float = 0.0  # discount of the returns; 0 learns from the reward alone
+    lr: float = 1e-3  # Adam's step size for the policy
+    beta_lr: float = 1e-3  # Adam's step size for the behaviour policy
+    dropout: float = 0.2  # share of hidden units dropped while learning
+    weight_decay: float = 0.0  # decoupled weight decay of the policy
+    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
+    mask_seen: bool = True  # whether items of the history are left out of what is shown
+    temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
+
+    def __post_init__(self) -> None:
+        check_correction(self.correction)
+        if self.max_length < 1 or self.k < 1:
+            raise DataError(f"max_length and k must be at least 1, got {self.max_length} and {self.k}; mend them")
+
+
+class Behaviour(nn.Module):
+    """The behaviour policy: a softmax over inner products with item weights of its own, and a number per item."""
+
+    def __init__(self, width: int, n_items: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_items, width + 1))  # the last column is the bias
+
+
+class Networks(NamedTuple):
+    """The network of the policy, and the behaviour policy that stands on its hidden vectors."""
+
+    network: Any
+    beta: Any
+
+
+class Optimizers(NamedTuple):
+    """One optimizer for each."""
+
+    network: torch.optim.Optimizer
+    beta: torch.optim.Optimizer
+
+
+def make_networks(table: torch.Tensor, frame_size: int, config: Config) -> Networks:
+    """Returns fresh networks for items with the given vectors (n_items + 1, d), padding last; they are not used."""
+    c, n_items = config, len(table) - 1
+    core = make_core(c.core, c.width, c.max_length, c.n_layers, c.n_heads, c.dropout)
+    return Networks(SequenceNetwork(n_items, core, c.width, c.dropout), Behaviour(c.width, n_items))
+
+
+def make_optimizers(nets: Networks, config: Config) -> Optimizers:
+    """Returns Adam for each network."""
+    policy = torch.optim.AdamW(nets.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return Optimizers(policy, torch.optim.Adam(nets.beta.parameters(), lr=config.beta_lr, fused=True))
+
+
+class SequenceREINFORCE(ItemAgent):
+    """REINFORCE over whole histories; see the head of this file, and `ItemAgent` for its arguments.
+
+    It learns from sequences, at all their events, or from frames, where the action is what follows the last event. It
+    looks at the newest `max_length` events of a history, whatever the frame size; an empty one scores all items alike.
+    """
+
+    make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
+
+    @torch.no_grad()
+    def scores(self, history: History) -> torch.Tensor:
+        """Returns scores (B, n_items) float32 of what comes after the newest event."""
+        network = self.nets.network
+        table = network.table()  # (n_items, width)
+        scores: torch.Tensor = newest_hidden(network, table, history, self.config.max_length, self.device) @ table.T
+        return scores
+
+    def step(self, batch: Batch | SequenceBatch, learn: bool) -> Mapping[str, torch.Tensor]:
+        """Makes one update, or only measures its losses."""
+        return sequence_reinforce_update(self.ask(batch), self.nets, self.optimizers, self.config, learn=learn)
+
+    def ask(self, batch: Batch | SequenceBatch) -> Questions:
+        """Returns what came next at each event of a batch; in place of its reward its return, with a `gamma`.
+
+        Raises:
+            DataError: if `config.gamma` is above 0 and the batch has no returns.
+        """
+        asked = questions(batch, self.catalog.n_items, self.device)
+        if self.config.gamma == 0.0:
+            return asked
+        if batch.returns is None:
+            raise DataError(
+                f"with gamma={self.config.gamma} a batch must have returns, got none; make it with gamma=..."
+            )
+        returns = to_tensor(batch.returns, self.device).float()
+        if isinstance(batch, SequenceBatch):
+            return asked._replace(rewards=to_front(returns, to_tensor(batch.length, self.device).long()))
+        return asked._replace(rewards=returns[:, None].expand(asked.rewards.shape))
+
+    def batches(self, log: InteractionLog, batch_size: int, seed: int = 0, later: float = 0.0) -> SequenceBatches:
+        """Returns what this agent learns best from: whole users, `batch_size` at a time; `later` is for frames."""
+        gamma = self.config.gamma if self.config.gamma > 0 else None
+        return SequenceBatches(log, batch_size, self.config.max_length, seed, gamma=gamma, device=self.device)
+
+
+def sequence_reinforce_update(
+    batch: Questions, nets: Networks, optimizers: Optimizers, config: Config, *, learn: bool = True
+) -> dict[str, torch.Tensor]:
+    """Makes one step of policy and behaviour policy, or only measures their losses; returns them as 0-d tensors.
+
+    Args:
+        batch: Sequences, what follows their events, and what came of it.
+        nets: Networks to change.
+        optimizers: One for each.
+        config: Hyperparameters.
+        learn: Whether to change anything.
+    """
+    nets.network.train(learn)
+    table = nets.network.table()  # (n_items, width)
+    asked = batch.targets < len(table)  # (B, L)
+    hidden = nets.network(batch.items, table)[asked].float()  # (N, width)
+    nets.network.eval()
+    items, returns, even = batch.targets[asked], batch.rewards[asked], 1.0 / max(int(asked.sum()), 1)  # (N,), (N,)
+    state = functional.pad(hidden.detach(), (0, 1), value=1.0)  # (N, width + 1)
+    log_pi = log_softmax_of(hidden.detach(), table.detach(), items)  # (N,)
+    log_beta = log_softmax_of(state, nets.beta.weight.detach(), items)  # (N,)
+
+    gain, weight, top_k = gains(log_pi, log_beta, returns, config)  # (N,)
+    actor_loss = softmax_loss(hidden, table.float(), items, even * (gain + config.bc_weight))
+    beta_loss = softmax_loss(state, nets.beta.weight, items, torch.full_like(gain, even))
+    if learn:
+        descend(actor_loss, nets.network, optimizers.network, config.max_norm)
+        descend(beta_loss, nets.beta, optimizers.beta, config.max_norm)
+    losses = {"actor_loss": actor_loss, "beta_loss": beta_loss, "bc_loss": -log_pi.mean()}
+    losses |= {"weight": weight.mean(), "top_k": top_k.mean()}
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def main(run: Run, config: Config) -> None:
+    """Trains REINFORCE over whole histories on a log and prints how it ranks for held-out users."""
+    train_agent(SequenceREINFORCE, run, config)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
