@@ -21,10 +21,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch.nn import functional
 
-from agents.cores import make_core
 from agents.item_agent import ItemAgent
 from agents.networks import descend
-from agents.sequence_network import Questions, SequenceNetwork, newest_hidden, questions
+from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
 from agents.softmax import softmax_loss
 from agents.train import Run, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
@@ -34,24 +33,14 @@ from recgym.log import InteractionLog
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyperparameters of sequence models."""
+class Config(SequenceConfig):
+    """Hyperparameters of sequence models, with those of `SequenceConfig`."""
 
     core: Literal["transformer", "gru", "lstm", "convolution"] = "transformer"  # what reads the events
-    max_length: int = 200  # newest events that are looked at
-    width: int = 64  # of item vectors and hidden vectors
     n_layers: int = 2  # of the core
-    n_heads: int = 1  # of the transformer
     item_vectors: Literal["learned", "catalog"] = "learned"  # free ones, or a linear map of the catalog's
     n_negatives: int = 0  # items drawn per batch for the softmax; 0 takes all, for catalogs that allow it
     bc_reward: float = 0.0  # a next item counts exp(bc_reward * its reward), over the batch's sum of it
-    lr: float = 1e-3  # Adam's step size
-    dropout: float = 0.2  # share of hidden units dropped while learning
-    weight_decay: float = 0.0  # decoupled weight decay
-    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
-    mask_seen: bool = True  # whether items of the history are left out of what is shown
-    temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
     def __post_init__(self) -> None:
         if self.max_length < 1:
@@ -72,16 +61,12 @@ class Optimizers(NamedTuple):
 
 def make_networks(table: torch.Tensor, frame_size: int, config: Config) -> Networks:
     """Returns a fresh network for items with the given vectors (n_items + 1, d), padding last."""
-    c = config
-    core = make_core(c.core, c.width, c.max_length, c.n_layers, c.n_heads, c.dropout)
-    known = table if c.item_vectors == "catalog" else None
-    return Networks(SequenceNetwork(len(table) - 1, core, c.width, c.dropout, known))
+    return Networks(make_network(len(table) - 1, config, table if config.item_vectors == "catalog" else None))
 
 
 def make_optimizers(nets: Networks, config: Config) -> Optimizers:
     """Returns Adam for the network."""
-    parameters = nets.network.parameters()
-    return Optimizers(torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True))
+    return Optimizers(make_optimizer(nets.network, config))
 
 
 class SequenceModel(ItemAgent):
@@ -96,10 +81,7 @@ class SequenceModel(ItemAgent):
     @torch.no_grad()
     def scores(self, history: History) -> torch.Tensor:
         """Returns scores (B, n_items) float32 of what comes after the newest event."""
-        table = self.nets.network.table()  # (n_items, width)
-        newest = newest_hidden(self.nets.network, table, history, self.config.max_length, self.device)  # (B, width)
-        scores: torch.Tensor = newest @ table.T
-        return scores
+        return next_scores(self.nets.network, history, self.config.max_length, self.device)
 
     def step(self, batch: Batch | SequenceBatch, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its loss."""

@@ -5,17 +5,36 @@ Inside, events stand at the front of a row and padding, item n_items, behind the
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from agents.base import to_tensor
-from agents.cores import to_front
+from agents.cores import make_core, to_front
 from agents.networks import Dropout
 from recgym.batches.sequence_batches import SequenceBatch
 from recgym.frames import Batch, History
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """Hyperparameters that agents over whole histories share; each algorithm adds its own."""
+
+    core: Literal["transformer", "gru", "lstm", "convolution"] = "gru"  # what reads the events
+    max_length: int = 200  # newest events that are looked at
+    width: int = 64  # of item vectors and hidden vectors
+    n_layers: int = 1  # of the core
+    n_heads: int = 1  # of the transformer
+    lr: float = 1e-3  # Adam's step size
+    dropout: float = 0.2  # share of hidden units dropped while learning
+    weight_decay: float = 0.0  # decoupled weight decay
+    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
+    mask_seen: bool = True  # whether items of the history are left out of what is shown
+    temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
 
 class Questions(NamedTuple):
@@ -59,6 +78,24 @@ class SequenceNetwork(nn.Module):
         vectors = functional.pad(table, (0, 0, 0, 1))  # (n_items + 1, width), padding zero
         hidden: torch.Tensor = self.core(self.dropout(functional.embedding(items, vectors) * self.scale))
         return hidden
+
+
+def make_network(n_items: int, config: SequenceConfig, vectors: torch.Tensor | None = None) -> SequenceNetwork:
+    """Returns a fresh network; `vectors` as of `SequenceNetwork`."""
+    c = config
+    core = make_core(c.core, c.width, c.max_length, c.n_layers, c.n_heads, c.dropout)
+    return SequenceNetwork(n_items, core, c.width, c.dropout, vectors)
+
+
+def make_optimizer(network: nn.Module, config: SequenceConfig) -> torch.optim.Optimizer:
+    """Returns Adam for a network."""
+    return torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def next_scores(network: SequenceNetwork, history: History, max_length: int, device: torch.device) -> torch.Tensor:
+    """Returns scores (B, n_items) float32 of what comes after the newest event; an empty history's are all 0."""
+    table = network.table()  # (n_items, width)
+    return newest_hidden(network, table, history, max_length, device) @ table.T
 
 
 def newest_hidden(

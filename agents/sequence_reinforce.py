@@ -21,11 +21,11 @@ from torch import nn
 from torch.nn import functional
 
 from agents.base import to_tensor
-from agents.cores import make_core, to_front
+from agents.cores import to_front
 from agents.correction import check_correction, gains
 from agents.item_agent import ItemAgent
 from agents.networks import descend
-from agents.sequence_network import Questions, SequenceNetwork, newest_hidden, questions
+from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
 from agents.softmax import log_softmax_of, softmax_loss
 from agents.train import Run, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
@@ -35,14 +35,9 @@ from recgym.log import InteractionLog
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyperparameters of REINFORCE over sequences."""
+class Config(SequenceConfig):
+    """Hyperparameters of REINFORCE over sequences, with those of `SequenceConfig`; `lr` is the policy's."""
 
-    core: Literal["transformer", "gru", "lstm", "convolution"] = "gru"  # what reads the events
-    max_length: int = 200  # newest events that are looked at
-    width: int = 64  # of item vectors and hidden vectors
-    n_layers: int = 1  # of the core
-    n_heads: int = 1  # of the transformer
     correction: Literal["none", "off_policy", "top_k"] = "top_k"  # which of the three forms
     k: int = 10  # K, items of a list
     weight_cap: float = 2.0  # importance weights are cut off here
@@ -50,14 +45,7 @@ class Config:
     normalise: bool = True  # whether gains are divided by their batch's mean magnitude
     bc_weight: float = 1.0  # weight of imitating the logged item
     gamma: float = 0.0  # discount of the returns; 0 learns from the reward alone
-    lr: float = 1e-3  # Adam's step size for the policy
     beta_lr: float = 1e-3  # Adam's step size for the behaviour policy
-    dropout: float = 0.2  # share of hidden units dropped while learning
-    weight_decay: float = 0.0  # decoupled weight decay of the policy
-    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
-    mask_seen: bool = True  # whether items of the history are left out of what is shown
-    temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
     def __post_init__(self) -> None:
         check_correction(self.correction)
@@ -89,15 +77,14 @@ class Optimizers(NamedTuple):
 
 def make_networks(table: torch.Tensor, frame_size: int, config: Config) -> Networks:
     """Returns fresh networks for items with the given vectors (n_items + 1, d), padding last; they are not used."""
-    c, n_items = config, len(table) - 1
-    core = make_core(c.core, c.width, c.max_length, c.n_layers, c.n_heads, c.dropout)
-    return Networks(SequenceNetwork(n_items, core, c.width, c.dropout), Behaviour(c.width, n_items))
+    n_items = len(table) - 1
+    return Networks(make_network(n_items, config), Behaviour(config.width, n_items))
 
 
 def make_optimizers(nets: Networks, config: Config) -> Optimizers:
     """Returns Adam for each network."""
-    policy = torch.optim.AdamW(nets.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    return Optimizers(policy, torch.optim.Adam(nets.beta.parameters(), lr=config.beta_lr, fused=True))
+    beta = torch.optim.Adam(nets.beta.parameters(), lr=config.beta_lr, fused=True)
+    return Optimizers(make_optimizer(nets.network, config), beta)
 
 
 class SequenceREINFORCE(ItemAgent):
@@ -112,10 +99,7 @@ class SequenceREINFORCE(ItemAgent):
     @torch.no_grad()
     def scores(self, history: History) -> torch.Tensor:
         """Returns scores (B, n_items) float32 of what comes after the newest event."""
-        network = self.nets.network
-        table = network.table()  # (n_items, width)
-        scores: torch.Tensor = newest_hidden(network, table, history, self.config.max_length, self.device) @ table.T
-        return scores
+        return next_scores(self.nets.network, history, self.config.max_length, self.device)
 
     def step(self, batch: Batch | SequenceBatch, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses."""

@@ -29,17 +29,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from agents.base import to_tensor
-from agents.cores import make_core, to_front
+from agents.cores import to_front
 from agents.item_agent import ItemAgent
 from agents.networks import descend
-from agents.sequence_network import SequenceNetwork, newest_hidden, questions
+from agents.sequence_network import SequenceConfig, make_network, make_optimizer, newest_hidden, questions
 from agents.softmax import softmax_loss
 from agents.train import Run, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
@@ -51,14 +51,9 @@ _CUT = 2.0  # deviations at which advantages are cut off
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyperparameters of the sequence actor-critic."""
+class Config(SequenceConfig):
+    """Hyperparameters of the sequence actor-critic, with those of `SequenceConfig`."""
 
-    core: Literal["transformer", "gru", "lstm", "convolution"] = "gru"  # what reads the events
-    max_length: int = 200  # newest events that are looked at
-    width: int = 64  # of item vectors and hidden vectors
-    n_layers: int = 1  # of the core
-    n_heads: int = 1  # of the transformer
     gamma: float = 0.5  # discount per event
     q_weight: float = 0.5  # weight of the critic's loss beside the policy's
     n_negatives: int = 64  # items drawn per batch that were not taken
@@ -67,13 +62,6 @@ class Config:
     advantage_after: int = 500  # updates before advantages count
     value_weight: float = 0.0  # of the critic's values in the scores
     critic_only: bool = False  # whether the policy stays as it is, e.g. as imitation left it, and only values learn
-    lr: float = 1e-3  # Adam's step size
-    dropout: float = 0.2  # share of hidden units dropped while learning
-    weight_decay: float = 0.0  # decoupled weight decay
-    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
-    mask_seen: bool = True  # whether items of the history are left out of what is shown
-    temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
     def __post_init__(self) -> None:
         if self.max_length < 2 or self.n_negatives < 0:
@@ -126,15 +114,13 @@ class Optimizers(NamedTuple):
 
 def make_networks(table: torch.Tensor, frame_size: int, config: Config) -> Networks:
     """Returns fresh networks for items with the given vectors (n_items + 1, d), padding last; they are not used."""
-    c, n_items = config, len(table) - 1
-    core = make_core(c.core, c.width, c.max_length, c.n_layers, c.n_heads, c.dropout)
-    return Networks(SequenceNetwork(n_items, core, c.width, c.dropout), TwinValues(c.width, n_items))
+    n_items = len(table) - 1
+    return Networks(make_network(n_items, config), TwinValues(config.width, n_items))
 
 
 def make_optimizers(nets: Networks, config: Config) -> Optimizers:
     """Returns Adam for each network."""
-    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
-    return Optimizers(*(torch.optim.AdamW(network.parameters(), **options) for network in nets))
+    return Optimizers(*(make_optimizer(network, config) for network in nets))
 
 
 class SQN(ItemAgent):
