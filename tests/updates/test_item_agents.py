@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_log
 
-from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, sqn, train
+from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, sequence_reinforce, sqn, train
 from agents.base import Agent
 from agents.encoders import ENCODERS
 from agents.train import fit
@@ -24,6 +24,7 @@ SMALL = {
     reinforce.REINFORCE: {"hidden": 16},
     dqn.DQN: {"hidden": 16},
     sequence.SequenceModel: {"width": 8, "max_length": 6, "n_negatives": 7},
+    sequence_reinforce.SequenceREINFORCE: {"width": 8, "max_length": 6, "lr": 3e-3},
     sqn.SQN: {"width": 8, "max_length": 6, "n_negatives": 7, "advantage_after": 2, "lr": 3e-3},
     lstm_ac.LSTMActorCritic: {"hidden": 16, "width": 16},
 }
@@ -31,6 +32,7 @@ LOSS = {
     reinforce.REINFORCE: "bc_loss",
     dqn.DQN: "critic_loss",
     sequence.SequenceModel: "loss",
+    sequence_reinforce.SequenceREINFORCE: "bc_loss",
     sqn.SQN: "policy_loss",
     lstm_ac.LSTMActorCritic: "bc_loss",
 }
