@@ -30,7 +30,7 @@ def _rankers(k: int, ease: float, ials: dict[str, Any]) -> tuple[Entry, ...]:
 SAMPLED = _rankers(50, 1000.0, {"factors": 192, "regularization": 100.0, "alpha": 10.0})
 FULL = _rankers(20, 200.0, {"factors": 192, "regularization": 30.0, "alpha": 4.0})
 _SELF = {"core": "transformer", "width": 64, "n_layers": 2, "dropout": 0.2, "lr": 2e-3}
-_GRU_CE = Entry("gru cross-entropy", "agents:SequenceModel", _GRU, _TRIED, 2_700, **_LONG)
+_GRU_CE = Entry("gru cross-entropy", "agents:SequenceModel", _GRU, _TRIED, 2_700, **_LONG, seeds=2)
 CROSS_ENTROPY = (
     _GRU_CE,
     Entry("transformer cross-entropy", "agents:SequenceModel", _SELF, "1 setting, no trial", 1_620, **_LONG),
@@ -51,6 +51,25 @@ SQN = Entry(  # its policy is the cross-entropy model's, moved by what a critic 
     rl=True,
     begins_with=_GRU_CE,
     serving={"value_weight": 0.25},
+    seeds=2,
+)
+_GOES_ON: dict[str, Any] = {**_LONG, "n_looks": 1, "begins_with": _GRU_CE, "seeds": 2}  # where cross-entropy stopped
+_SMALL_STEPS: dict[str, Any] = {"core": "gru", "width": 128, "n_layers": 1, "dropout": 0.3, "lr": 1e-3}
+_EIGHT = "8 trials of correction, step size, baseline and imitation"
+LONGER = Entry(
+    "gru cross-entropy longer", "agents:SequenceModel", _SMALL_STEPS, "2 trials of the step size", 270, **_GOES_ON
+)
+OVER_GRU = tuple(
+    Entry(
+        f"reinforce {name} over gru",
+        "agents:SequenceREINFORCE",
+        _SMALL_STEPS | {"correction": correction, "beta_lr": 1e-2},
+        _EIGHT,
+        270,
+        **_GOES_ON,
+        rl=True,
+    )
+    for name, correction in (("top-k", "top_k"), ("off-policy", "off_policy"))
 )
 
 _DEFAULTS = "the class's defaults, no trial"
@@ -67,6 +86,7 @@ LEARNERS = (
     Entry("lstm_ac", "agents:LSTMActorCritic", {}, _DEFAULTS, 1_200, **_FRAMES),
     _FROM_SCRATCH,
     SQN,
+    *OVER_GRU,
 )
 
 # The sum of a whole history in the space of whitened singular vectors is a ranker already; it is what DRR begins from.
@@ -88,17 +108,20 @@ REPAIRED = Entry(
 )
 
 ROWS: dict[str, tuple[Entry, ...]] = {
-    "Q1": (*FLOORS, *SAMPLED, *CROSS_ENTROPY, *LEARNERS),
-    "Q2": (*FLOORS, *FULL, *CROSS_ENTROPY, *LEARNERS),
+    "Q1": (*FLOORS, *SAMPLED, *CROSS_ENTROPY, LONGER, *LEARNERS),
+    "Q2": (*FLOORS, *FULL, *CROSS_ENTROPY, LONGER, *LEARNERS),
     "Q3": (*FLOORS[:2], SAMPLED[1], REPAIRED),
     "Q3 masked": (*FLOORS[:2], SAMPLED[1], REPAIRED),
-    "Q4": (_GRU_CE, SQN, _FROM_SCRATCH, _REINFORCE, _TD3_BC),
+    "Q4": (_GRU_CE, LONGER, *OVER_GRU, SQN, _FROM_SCRATCH, _REINFORCE, _TD3_BC),
 }
-_ON_OFF = ("sqn", "gru cross-entropy")  # one encoder, with the critic and without
+_ON_OFF = (  # one encoder, with rewards and without; what goes on learning also beside as much more cross-entropy
+    ("sqn", "gru cross-entropy"),
+    *((entry.name, other) for entry in OVER_GRU for other in ("gru cross-entropy", "gru cross-entropy longer")),
+)
 PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
-    "Q1": (_ON_OFF,),
-    "Q2": (_ON_OFF,),
-    "Q4": (_ON_OFF, ("sqn from scratch", "gru cross-entropy")),
+    "Q1": _ON_OFF,
+    "Q2": _ON_OFF,
+    "Q4": (*_ON_OFF, ("sqn from scratch", "gru cross-entropy")),
 }
 QUOTED: dict[str, tuple[tuple[str, ...], ...]] = {  # name and source, hit_rate@10, ndcg@10: read, not measured here
     "Q1": (
