@@ -81,7 +81,7 @@ def run_world(
         seeds = range(learner.seeds if n_seeds is None else n_seeds)
         for seed in seeds:
             if not force and place.key(learner, seed) in results.finished():
-                print(f"  {learner.name}, seed {seed}: has rows already", flush=True)
+                print(f"  {learner.name}, seed {seed}: has rows already; --force makes them again", flush=True)
                 continue
             place.learner(learner, seed)
         place.over_seeds(learner)

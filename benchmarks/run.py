@@ -53,7 +53,7 @@ def run(
     for entry in [suite.entry(row) if isinstance(row, str) else row for row in rows] or suite.entries:
         key = run_key(suite, entry, seed, data.hash)
         if not force and key in results.finished():
-            print(f"  {entry.name}: has rows already", flush=True)
+            print(f"  {entry.name}: has rows already; --force makes them again", flush=True)
             continue
         evaluate(entry, data, results, seed, device, key)
     for a, b in suite.pairs:

@@ -21,7 +21,7 @@ from agents import td3, train
 from pathlib import Path
 train.datasets.load = lambda name: make_log((14, 18, 9, 25, 30, 12, 16, 20))
 options = dict(batch_size=8, frame_size=5, dim=4, test_size=0.25, device="cpu", save_every=7, log_every=20)
-run = train.Run(steps=600, folder=Path(sys.argv[1]), resume=True, later=0.5, **options)
+run = train.Run(steps=1500, folder=Path(sys.argv[1]), resume=True, later=0.5, **options)
 td3.main(run, td3.Config(hidden=128, n_negatives=4))
 """
 
@@ -51,10 +51,10 @@ def test_ten_kills_change_nothing(tmp_path):
         child.wait()
         reached.append(newest(tmp_path / "killed"))
     assert len(set(reached)) == 10, reached  # each got somewhere
-    assert "step-000000600" not in reached
+    assert "step-000001500" not in reached
     subprocess.run(command("killed"), check=True, capture_output=True, cwd=TESTS.parent)
     whole, killed = (
-        load_file(tmp_path / folder / "step-000000600" / "tensors.safetensors") for folder in ("whole", "killed")
+        load_file(tmp_path / folder / "step-000001500" / "tensors.safetensors") for folder in ("whole", "killed")
     )
     assert whole.keys() == killed.keys()
     drawn_from_nowhere = {"/torch"}  # the process's own random stream: unseeded, and no agent draws from it

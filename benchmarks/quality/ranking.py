@@ -29,7 +29,7 @@ def run(name: str, options: Options) -> None:
         fresh = [run_one(entry, task, seed, store, options) for seed in seeds]
         if any(fresh):
             store.put(entry.name, rows_of(entry, task, store))
-            print("  " + "; ".join(f"{entry.name}, {line}" for line in _lines(store, entry.name)), flush=True)
+        print("  " + "; ".join(f"{entry.name}, {line}" for line in _lines(store, entry.name)), flush=True)
     for one, other in entries.PAIRS.get(name, ()):
         if pair := paired_rows(one, other, task, store):
             store.put(f"{one} - {other}", pair)
@@ -55,7 +55,7 @@ def run_one(entry: Entry, task: Task, seed: int, store: Store, options: Options)
     key = entry.key(task.hash, seed)
     before = store.runs(entry.name).get(seed)
     if before is not None and before.about["key"] == key and not options.force:
-        print(f"  {entry.name}, seed {seed}: has rows already", flush=True)
+        print(f"  {entry.name}, seed {seed}: has rows already; --force makes them again", flush=True)
         return False
     maker = entry_point(entry.build)
     if is_agent(maker):
