@@ -134,13 +134,6 @@ def test_how_halves_differ():
         difference(train, sim.world(n_users=50, n_items=40, dim=4, max_epochs=1)[1])
 
 
-def test_the_command_says_how_halves_differ(capsys, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda name: datasets.synthetic(n_users=300, n_items=140))
-    sim.main(["synthetic", "--people", "30"])
-    said = capsys.readouterr().out
-    assert "expected reward of an item: " in said and "rank correlation over items: " in said
-
-
 def test_sessions_are_what_leaving_was_fitted_on():
     assert made().users.leaving.sessions == "one"
     assert made(sessions="never").users.leaving.sessions == "never"
