@@ -33,6 +33,7 @@ _PUBLIC = {  # name -> module that defines it; loaded on first use
     "SQN": "agents.sqn",
     "SequenceModel": "agents.sequence",
     "SequenceREINFORCE": "agents.sequence_reinforce",
+    "SequenceTD3BC": "agents.sequence_td3_bc",
     "SessionReplay": "agents.returns",
     "TD3": "agents.td3",
     "TD3BC": "agents.td3_bc",

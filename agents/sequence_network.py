@@ -45,6 +45,16 @@ class Questions(NamedTuple):
     rewards: torch.Tensor  # (B, L) its reward
 
 
+class Steps(NamedTuple):
+    """Sequences with their events at the front, what was done at each event and whether anything came of it."""
+
+    items: torch.Tensor  # (B, L) int64
+    targets: torch.Tensor  # (B, L) int64 the item taken after each event, n_items where none is known
+    rewards: torch.Tensor  # (B, L) its reward
+    goes_on: torch.Tensor  # (B, L) bool: the state after it is that of the next column
+    terminated: torch.Tensor  # (B, L) bool: the session ended with it
+
+
 class SequenceNetwork(nn.Module):
     """Item vectors and a causal core: histories to hidden vectors, which score items by their inner product.
 
@@ -122,3 +132,23 @@ def questions(batch: Batch | SequenceBatch, n_items: int, device: torch.device) 
     last = torch.arange(items.shape[1], device=device) == length[:, None] - 1  # (B, F)
     action, reward = (to_tensor(part, device)[:, None] for part in (batch.action, batch.reward))
     return Questions(to_front(items, length), torch.where(last, action.long(), n_items), reward.expand(last.shape))
+
+
+def steps_of(batch: Batch | SequenceBatch, n_items: int, max_length: int, device: torch.device) -> Steps:
+    """Returns the steps of a batch: of sequences each event's, of frames the action and the state after it."""
+    if isinstance(batch, SequenceBatch):
+        asked = questions(batch, n_items, device)
+        goes_on = functional.pad(asked.targets[:, 1:] < n_items, (0, 1))
+        return Steps(*asked, goes_on, torch.zeros_like(goes_on))
+    action = to_tensor(batch.action, device).long()
+    items = to_tensor(batch.items[:, 1 - max_length :], device).long()  # (B, F)
+    length = (items != n_items).sum(dim=1)  # (B,)
+    taken = torch.arange(items.shape[1] + 1, device=device) == length[:, None] - 1  # (B, F+1)
+    terminated = taken & to_tensor(batch.terminated, device)[:, None]
+    return Steps(
+        items=to_front(torch.cat([items, action[:, None]], dim=1), length + 1),
+        targets=torch.where(taken, action[:, None], n_items),
+        rewards=to_tensor(batch.reward, device).float()[:, None].expand(taken.shape),
+        goes_on=taken & ~terminated,
+        terminated=terminated,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -47,6 +48,20 @@ def log_softmax_of(hidden: torch.Tensor, items: torch.Tensor, targets: torch.Ten
     return found
 
 
+def expected_vectors(hidden: torch.Tensor, items: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+    """Returns the mean (N, d) of vectors under the softmax over items of hidden @ items.T.
+
+    The scores are made a few rows at a time, and once more for the gradient, so that they never stand in memory.
+
+    Args:
+        hidden: What asks (N, width).
+        items: What is asked for (n_items, width).
+        shown: What is averaged (n_items, d); no gradient goes there.
+    """
+    mean: torch.Tensor = _ExpectedVectors.apply(hidden, items, shown)
+    return mean
+
+
 def _rows_at_a_time(items: torch.Tensor) -> int:
     return max(_NUMBERS.get(items.device.type, 1 << 19) // len(items), 1)
 
@@ -78,3 +93,30 @@ class _SoftmaxLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         by_hidden, by_items = ctx.saved_tensors
         return grad * by_hidden, grad * by_items, None, None
+
+
+class _ExpectedVectors(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, items: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+        mean = hidden.new_empty(len(hidden), shown.shape[1])
+        for part, into in _parts(items, hidden, mean):
+            torch.mm((part @ items.t()).float().softmax(dim=1), shown, out=into)
+        ctx.save_for_backward(hidden, items, shown, mean)
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        hidden, items, shown, mean = ctx.saved_tensors
+        by_hidden, by_items = torch.empty_like(hidden), torch.zeros_like(items)
+        for part, own, at, into in _parts(items, hidden, grad, mean, by_hidden):
+            pull = (own @ shown.t()).float().sub_((own * at).sum(dim=1, keepdim=True))  # (R, n_items)
+            pull.mul_((part @ items.t()).float().softmax(dim=1))  # the gradient of the scores
+            torch.mm(pull, items, out=into)
+            by_items.addmm_(pull.t(), part)
+        return by_hidden, by_items, None
+
+
+def _parts(items: torch.Tensor, *arrays: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yields the same few rows of all arrays, as many as scores of the items may be made of at a time."""
+    return zip(*(array.split(_rows_at_a_time(items)) for array in arrays), strict=True)

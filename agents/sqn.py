@@ -33,13 +33,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from agents.base import to_tensor
-from agents.cores import to_front
 from agents.item_agent import ItemAgent
 from agents.networks import descend
-from agents.sequence_network import SequenceConfig, make_network, make_optimizer, newest_hidden, questions
+from agents.sequence_network import (
+    SequenceConfig,
+    Steps,
+    make_network,
+    make_optimizer,
+    newest_hidden,
+    steps_of,
+)
 from agents.softmax import softmax_loss
 from agents.train import Run, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
@@ -67,16 +72,6 @@ class Config(SequenceConfig):
         if self.max_length < 2 or self.n_negatives < 0:
             found = f"max_length={self.max_length}, n_negatives={self.n_negatives}"
             raise DataError(f"max_length must be at least 2 and n_negatives at least 0, got {found}; mend them")
-
-
-class Steps(NamedTuple):
-    """Sequences with their events at the front, what was done at each event and whether anything came of it."""
-
-    items: torch.Tensor  # (B, L) int64
-    targets: torch.Tensor  # (B, L) int64 the item taken after each event, n_items where none is known
-    rewards: torch.Tensor  # (B, L) its reward
-    goes_on: torch.Tensor  # (B, L) bool: the state after it is that of the next column
-    terminated: torch.Tensor  # (B, L) bool: the session ended with it
 
 
 class TwinValues(nn.Module):
@@ -156,29 +151,10 @@ class SQN(ItemAgent):
 
     def step(self, batch: Batch | SequenceBatch, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses."""
-        steps, weighs = self.look_through(batch), self.updates >= self.config.advantage_after
+        steps = steps_of(batch, self.catalog.n_items, self.config.max_length, self.device)
+        weighs = self.updates >= self.config.advantage_after
         return sqn_update(
             steps, self.nets, self.optimizers, self.config, weighs=weighs, generator=self.generator, learn=learn
-        )
-
-    def look_through(self, batch: Batch | SequenceBatch) -> Steps:
-        """Returns the steps of a batch: of sequences each event's, of frames the action and the state after it."""
-        n_items = self.catalog.n_items
-        if isinstance(batch, SequenceBatch):
-            asked = questions(batch, n_items, self.device)
-            goes_on = functional.pad(asked.targets[:, 1:] < n_items, (0, 1))
-            return Steps(*asked, goes_on, torch.zeros_like(goes_on))
-        action = to_tensor(batch.action, self.device).long()
-        items = to_tensor(batch.items[:, 1 - self.config.max_length :], self.device).long()  # (B, F)
-        length = (items != n_items).sum(dim=1)  # (B,)
-        taken = torch.arange(items.shape[1] + 1, device=self.device) == length[:, None] - 1  # (B, F+1)
-        terminated = taken & to_tensor(batch.terminated, self.device)[:, None]
-        return Steps(
-            items=to_front(torch.cat([items, action[:, None]], dim=1), length + 1),
-            targets=torch.where(taken, action[:, None], n_items),
-            rewards=to_tensor(batch.reward, self.device).float()[:, None].expand(taken.shape),
-            goes_on=taken & ~terminated,
-            terminated=terminated,
         )
 
     def batches(self, log: InteractionLog, batch_size: int, seed: int = 0, later: float = 0.0) -> SequenceBatches:

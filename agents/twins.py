@@ -139,5 +139,10 @@ def move_targets(nets: Networks, tau: float) -> None:
 
 def smoothed(action: torch.Tensor, noise: float, noise_clip: float, generator: torch.Generator | None) -> torch.Tensor:
     """Returns actions (B, d) with clipped Gaussian noise, kept within -1..1 (Fujimoto et al. 2018, equation 14)."""
-    drawn = noise * torch.randn(action.shape, generator=generator, device=action.device)  # (B, d)
-    return (action + drawn.clamp(-noise_clip, noise_clip)).clamp(-1.0, 1.0)
+    return (action + clipped_noise(action, noise, noise_clip, generator)).clamp(-1.0, 1.0)
+
+
+def clipped_noise(like: torch.Tensor, size: float, clip: float, generator: torch.Generator | None) -> torch.Tensor:
+    """Returns Gaussian noise in the shape of a tensor, of standard deviation `size`, within plus or minus `clip`."""
+    drawn = size * torch.randn(like.shape, generator=generator, device=like.device)
+    return drawn.clamp(-clip, clip)

@@ -111,6 +111,7 @@ MADE = {
     "SequenceModel": {},
     "SQN": {},
     "SequenceREINFORCE": {},
+    "SequenceTD3BC": {},
 }
 
 

@@ -185,9 +185,12 @@ def _batches(agent: Any, entry: Entry, log: InteractionLog, seed: int) -> Any:
 
 
 def _begin(agent: Any, other: Learned) -> float:
-    """Puts the network of another agent at its best into this one; returns the seconds that agent took."""
+    """Puts the network of another agent at its best into this one, and its slow copy; returns that agent's seconds."""
     other.choose()
-    agent.nets.network.load_state_dict(other.agent.nets.network.state_dict())
+    weights = other.agent.nets.network.state_dict()
+    for name in ("network", "network_target"):
+        if hasattr(agent.nets, name):
+            getattr(agent.nets, name).load_state_dict(weights)
     return other.seconds
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_log
 
-from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, sequence_reinforce, sqn, train
+from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, sequence_reinforce, sequence_td3_bc, sqn, train
 from agents.base import Agent
 from agents.encoders import ENCODERS
 from agents.train import fit
@@ -25,6 +25,14 @@ SMALL = {
     dqn.DQN: {"hidden": 16},
     sequence.SequenceModel: {"width": 8, "max_length": 6, "n_negatives": 7},
     sequence_reinforce.SequenceREINFORCE: {"width": 8, "max_length": 6, "lr": 3e-3},
+    sequence_td3_bc.SequenceTD3BC: {
+        "width": 8,
+        "hidden": 16,
+        "max_length": 6,
+        "value_after": 2,
+        "policy_delay": 1,
+        "lr": 3e-3,
+    },
     sqn.SQN: {"width": 8, "max_length": 6, "n_negatives": 7, "advantage_after": 2, "lr": 3e-3},
     lstm_ac.LSTMActorCritic: {"hidden": 16, "width": 16},
 }
@@ -33,6 +41,7 @@ LOSS = {
     dqn.DQN: "critic_loss",
     sequence.SequenceModel: "loss",
     sequence_reinforce.SequenceREINFORCE: "bc_loss",
+    sequence_td3_bc.SequenceTD3BC: "bc_loss",
     sqn.SQN: "policy_loss",
     lstm_ac.LSTMActorCritic: "bc_loss",
 }

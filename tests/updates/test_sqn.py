@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from agents.sqn import SQN, Config, Networks, Optimizers, Steps, TwinValues, sqn_update
+from agents.sequence_network import Steps, steps_of
+from agents.sqn import SQN, Config, Networks, Optimizers, TwinValues, sqn_update
 from recgym.batches.sequence_batches import SequenceBatches
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History
@@ -150,7 +151,11 @@ def test_a_critic_alone_learns_the_same_values_and_moves_no_policy():
 def test_the_gradient_is_numeric():
     """With gamma and advantages at 0 the loss is a plain function of all weights: each moves as its difference says."""
     agent = make(width=3, n_negatives=4, gamma=0.0, advantage_weight=0.0, max_norm=None, lr=1.0)
-    nets, config, batch = agent.nets, agent.config, agent.look_through(next(iter(agent.batches(cycle(), 4))))
+    nets, config, batch = (
+        agent.nets,
+        agent.config,
+        steps_of(next(iter(agent.batches(cycle(), 4))), 6, 200, agent.device),
+    )
     parameters = [*nets.network.parameters(), *nets.critic.parameters()]
     with torch.no_grad():  # away from the beginning, where all is nearly zero
         for parameter in parameters:
@@ -267,28 +272,7 @@ def test_advantages_make_better_items_likelier():
     assert share_of_the_better(1.0) == pytest.approx(1 / (1 + np.exp(-2)), abs=0.06)  # z is -1 and 1
 
 
-# -- what a batch says -----------------------------------------------------------------------------------------------
-
-
-def test_sequences_go_on_until_their_newest_event():
-    agent = make()
-    batch = next(iter(SequenceBatches(cycle(2, 4), 2, shuffle=False)))
-    found = agent.look_through(batch)
-    assert found.items.tolist() == [[0, 1, 2], [1, 2, 3]]
-    assert found.targets.tolist() == [[1, 2, 3], [2, 3, 4]]
-    assert found.goes_on.tolist() == [[True, True, False]] * 2 and not found.terminated.any()
-
-
-def test_frames_hold_the_action_and_the_state_after_it():
-    frame = np.array([[6, 1, 2], [0, 1, 2], [6, 6, 6]]), np.zeros((3, 3), dtype=np.float32)
-    over, reward = np.array([False, True, False]), np.array([0.5, 1.0, 1.0], dtype=np.float32)
-    batch = Batch(np.arange(3), *frame, np.array([3, 4, 5]), reward, *frame, over, ~over)
-    found = make().look_through(batch)
-    assert found.items.tolist() == [[1, 2, 3, 6], [0, 1, 2, 4], [5, 6, 6, 6]]
-    assert found.targets.tolist() == [[6, 3, 6, 6], [6, 6, 4, 6], [6, 6, 6, 6]]  # nothing is asked of an empty frame
-    assert found.goes_on.tolist() == [[False, True, False, False], [False] * 4, [False] * 4]
-    assert found.terminated.tolist() == [[False] * 4, [False, False, True, False], [False] * 4]
-    assert make(max_length=3).look_through(batch).items.shape == (3, 3)
+# -- its parts ---------------------------------------------------------------------------------------------------------
 
 
 def test_twin_values_are_inner_products():
