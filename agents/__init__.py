@@ -19,6 +19,7 @@ _PUBLIC = {  # name -> module that defines it; loaded on first use
     "DiscreteActor": "agents.heads",
     "EASE": "agents.baselines",
     "EmbeddingAgent": "agents.embedding_agent",
+    "Ensemble": "agents.ensemble",
     "ItemAgent": "agents.item_agent",
     "ItemKNN": "agents.baselines",
     "LSTMActorCritic": "agents.lstm_ac",

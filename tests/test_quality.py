@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from agents import SequenceModel
 from benchmarks import quality, run
 from benchmarks.quality import entries, learning, measure, ranking, tasks
-from benchmarks.quality.learning import Entry, in_pieces, learned
+from benchmarks.quality.entry import Entry
+from benchmarks.quality.learning import in_pieces, learned, learned_together
 from benchmarks.quality.store import Store
 from benchmarks.quality.tasks import Asked
 from recgym.log import InteractionLog
@@ -256,6 +258,21 @@ def test_a_network_may_begin_where_another_ended(tmp_path):
     )
     assert more.choose() == 2  # its own, though nothing became better
     assert second.key("hash", 0) != replace(second, begins_with=None).key("hash", 0)
+
+
+def test_several_seeds_rank_together(tmp_path):
+    task = tasks.load("Q2", small=True)
+    one = replace(SMALL, n_looks=3)
+    both = replace(one, name="both", together=one, n_together=2)
+    found = learned_together(both, task, 1, "cpu", tmp_path)
+    alone = [learned(one, task, seed, "cpu", tmp_path) for seed in (2, 3)]
+    history = measure.histories(task.test.log, np.arange(9), task.test.log.lengths[:9])
+    said = [torch.log_softmax(run.agent.scores(history), dim=1) for run in alone]
+    torch.testing.assert_close(found.agent.scores(history), (said[0] + said[1]) / 2)
+    assert found.seconds == sum(run.seconds for run in alone)
+    assert found.curve[0]["step"] == 2 * one.n_steps and found.curve[0]["ndcg@10"] > 0
+    assert found.choose() == sum(run.choose() for run in alone)
+    assert len({both.key("hash", 0), both.key("hash", 1), one.key("hash", 0)}) == 3
 
 
 def test_the_chosen_checkpoint_is_the_best_look_and_serving_differs_from_learning(tmp_path):

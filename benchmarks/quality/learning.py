@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 import csv
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.build import entry_point
+from benchmarks.quality.entry import Entry
 from benchmarks.quality.measure import METRICS, values_of
 from benchmarks.quality.tasks import Asked, Task
 from recgym import InteractionLog
@@ -23,59 +22,6 @@ from recgym.batches import FrameBatches
 from recgym.store import atomic_file
 
 CHOOSES = METRICS[1]  # what the validation split chooses checkpoints by
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row: something that scores items, how it is made, and what its hyperparameters have cost.
-
-    A learner's step sizes rise over the first twentieth of its updates and fall to zero from there on, if `decays`.
-    """
-
-    name: str  # what tables call it
-    build: str  # "package.module:Name", as in `benchmarks.suites.Entry`
-    config: Mapping[str, Any]  # further keyword arguments of the above
-    trials: str = "nothing to choose"  # what was tried to find them, in words
-    n_steps: int = 0  # updates; learners only
-    batch_size: int = 256
-    later: float = 0.0  # share of decisions whose action is any later event of the user (see `FrameBatches`)
-    frame_size: int = 10
-    vectors: str = "svd"  # what makes item vectors, see `recgym.embeddings`
-    dim: int = 128  # of item vectors
-    vector_options: Mapping[str, float] = field(default_factory=dict)  # further arguments of what makes them
-    min_history: int = 0  # events before a decision that frames are cut for; 0 takes all of `frame_size`
-    pieces: int = 0  # users are cut into pieces of so many steps, for those that learn from sequences; 0 leaves them
-    decays: bool = False
-    n_looks: int = 10  # at the validation split
-    seeds: int = 1  # how many seeds the table asks for
-    rl: bool = False  # whether it learns from rewards
-    begins_with: Entry | None = None  # whose network at its best is where this one's begins
-    serving: Mapping[str, Any] = field(default_factory=dict)  # of the config, what differs once it has learned
-
-    def key(self, data_hash: str, seed: int) -> str:
-        """Returns what identifies a run."""
-        config = {**self.config}
-        parts = [self.build, config, self.n_steps, self.batch_size, self.later, self.frame_size, self.vectors, self.dim]
-        parts += [dict(self.vector_options), self.min_history] if self.vector_options or self.min_history else []
-        parts += [self.begins_with.key(data_hash, seed)] if self.begins_with else []
-        text = json.dumps([*parts, self.pieces, self.decays, self.n_looks, data_hash, seed], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def smoke(self) -> Entry:
-        """Returns the entry at a size that ends in a moment."""
-        small = {"width": 8, "dim": 8, "n_users": 0} | ({"factors": 4, "iterations": 2} if self.name == "ials" else {})
-        return replace(
-            self,
-            config={name: small.get(name, value) for name, value in self.config.items()},
-            dim=8,
-            frame_size=min(self.frame_size, 5),
-            pieces=min(self.pieces, 9),
-            n_steps=min(self.n_steps, 3),
-            batch_size=min(self.batch_size, 32),
-            n_looks=1,
-            seeds=1,
-            begins_with=self.begins_with and self.begins_with.smoke(),
-        )
 
 
 class Learned(NamedTuple):
@@ -95,6 +41,31 @@ class Learned(NamedTuple):
         step = self.best.load(self.agent)
         self.agent.config = serving
         return step
+
+
+class Together(NamedTuple):
+    """What several runs of one entry learned from their seeds, as one scorer."""
+
+    runs: tuple[Learned, ...]
+    agent: Any  # their `agents.Ensemble`
+    curve: list[dict[str, float]]  # one look, at the end
+    seconds: float  # of all runs, one after the other
+
+    def choose(self) -> int:
+        """Puts the chosen checkpoint into every agent; returns the sum of their steps."""
+        return sum(run.choose() for run in self.runs)
+
+
+def learned_together(entry: Entry, task: Task, seed: int, device: str, folder: Path) -> Together:
+    """Returns what the seeds of `entry.together` learned, as one; arguments as of `learned`."""
+    from agents import Ensemble
+
+    assert entry.together is not None
+    runs = tuple(learned(entry.together, task, member, device, folder) for member in entry.members(seed))
+    ensemble, seconds = Ensemble([run.agent for run in runs]), sum(run.seconds for run in runs)
+    point = {"step": sum(run.curve[-1]["step"] for run in runs), "seconds": seconds} | look(ensemble, task.valid)
+    print(f"    {entry.name}: {CHOOSES} {point[CHOOSES]:.4f} ({seconds:.0f} s)", flush=True)
+    return Together(runs, ensemble, [point], seconds)
 
 
 def learned(entry: Entry, task: Task, seed: int, device: str, folder: Path) -> Learned:

@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks.build import entry_point, is_agent
 from benchmarks.quality import Options, entries
-from benchmarks.quality.learning import Entry, learned
+from benchmarks.quality.entry import Entry
+from benchmarks.quality.learning import learned, learned_together
 from benchmarks.quality.measure import METRICS, hierarchical_interval, values_of
 from benchmarks.quality.store import Finished, Store
 from benchmarks.quality.tasks import Task, load
@@ -81,7 +82,8 @@ def _ranker(maker: Any, entry: Entry, task: Task, seed: int) -> Any:
 def _of_learner(
     entry: Entry, task: Task, seed: int, store: Store, options: Options
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    found = learned(entry, task, seed, options.device, options.trained)
+    learn = learned_together if entry.together is not None else learned
+    found = learn(entry, task, seed, options.device, options.trained)
     values = {FINAL: values_of(found.agent, task.test)}
     step = found.choose()
     values[CHOSEN] = values_of(found.agent, task.test)
