@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -194,6 +195,7 @@ def quick_products() -> Iterator[None]:
     """Runs its body with the matrix products of fp32 made in bf16 by processors that can, in two thirds of the time."""
     from torch.backends import mkldnn
 
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")  # by default 1,024 shapes of batches: gigabytes
     products: Any = mkldnn.matmul  # type: ignore[attr-defined]
     before, products.fp32_precision = products.fp32_precision, "bf16"
     try:
