@@ -28,6 +28,13 @@ def test_foreign_environments_pass():
     check_vector_env(gym.make_vec("CartPole-v1", 3, vectorization_mode="sync"), n_steps=80)
 
 
+def test_wrapped_environments_pass_and_single_ones_are_refused():
+    wrapped = gym.wrappers.vector.ClipReward(RecVectorEnv(4, action="item", observation="frame", **WORLD), -1.0, 1.0)
+    check_vector_env(wrapped, n_steps=40)
+    with pytest.raises(AssertionError, match=r"env must be a vector environment, got RecEnv; see gym\.make_vec"):
+        check_vector_env(RecEnv(action="item", observation="frame", **WORLD))
+
+
 class SharedMetadata(RecVectorEnv):
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 

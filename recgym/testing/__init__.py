@@ -32,6 +32,7 @@ def check_vector_env(
         seed: Seed of resets and actions.
         single: Makes the environment of one row; if given, row i must equal it seeded `seed + i`, infos included.
     """
+    assert isinstance(env, VectorEnv), f"env must be a vector environment, got {type(env).__name__}; see gym.make_vec"
     _check_attributes(env)
     mode = env.metadata["autoreset_mode"]
     first = _play(env, n_steps, seed)
@@ -51,7 +52,8 @@ def _check_attributes(env: VectorEnv) -> None:
         assert batch == batch_space(single, env.num_envs), f"{name} must be the batch of single_{name}, got {batch}"
     mode = env.metadata.get("autoreset_mode")
     assert isinstance(mode, AutoresetMode), f"metadata['autoreset_mode'] must be an AutoresetMode, got {mode!r}"
-    assert getattr(env, "autoreset_mode", None) == mode, "the attribute autoreset_mode must equal the one in metadata"
+    said = getattr(env.unwrapped, "autoreset_mode", None)  # wrappers do not pass it on
+    assert said == mode, f"the attribute autoreset_mode must equal the one in metadata, {mode}, got {said!r}"
     shared = [
         cls.__name__ for cls in type(env.unwrapped).__mro__ if vars(cls).get("metadata") is env.unwrapped.metadata
     ]
@@ -103,18 +105,18 @@ def _check_step(env: VectorEnv, step: tuple) -> None:
     _check_infos(env, {name: value for name, value in infos.items() if name.lstrip("_") not in _RESERVED}, None)
 
 
-def _check_infos(env: VectorEnv, infos: Any, rows: np.ndarray | None) -> None:
-    """Every key has a mask `_key`; with `rows` (B,) bool given, every mask is that."""
+def _check_infos(env: VectorEnv, infos: Any, rows: np.ndarray | None, around: np.ndarray | None = None) -> None:
+    """Every key has a mask `_key`, or that `around` its dict; with `rows` (B,) bool given, every mask is that."""
     assert isinstance(infos, dict), f"infos must be a dict, got {type(infos).__name__}"
     for name, value in infos.items():
         if name.startswith("_") and name[1:] in infos:
             continue
-        mask = infos.get(f"_{name}")
+        mask = infos.get(f"_{name}", around)
         fine = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (env.num_envs,)
         assert fine, f"info {name!r} must have a mask '_{name}', a NumPy bool array ({env.num_envs},), got {mask!r}"
         assert rows is None or not (mask & ~rows).any(), f"info {name!r} must be of the rows reset, got mask {mask}"
         if isinstance(value, dict):
-            _check_infos(env, value, rows)
+            _check_infos(env, value, rows, mask)
         else:
             fine = isinstance(value, np.ndarray) and value.shape[:1] == (env.num_envs,)
             assert fine, f"info {name!r} must be a NumPy array with one entry per row, got {value!r}"
