@@ -60,7 +60,7 @@ _EIGHT = "8 trials of correction, step size, baseline and imitation"
 LONGER = Entry(
     "gru cross-entropy longer", "agents:SequenceModel", _SMALL_STEPS, "2 trials of the step size", 270, **_GOES_ON
 )
-OVER_GRU = tuple(
+_REINFORCES = tuple(
     Entry(
         f"reinforce {name} over gru",
         "agents:SequenceREINFORCE",
@@ -72,7 +72,16 @@ OVER_GRU = tuple(
     )
     for name, correction in (("top-k", "top_k"), ("off-policy", "off_policy"))
 )
-
+_TD3_BC_OVER_GRU = Entry(  # its actor learns at every other update
+    "td3_bc over gru",
+    "agents:SequenceTD3BC",
+    _SMALL_STEPS | {"alpha": 0.3, "gamma": 0.5},
+    "5 trials of the value's weight and discount",
+    540,
+    **_GOES_ON,
+    rl=True,
+)
+OVER_GRU = (*_REINFORCES, _TD3_BC_OVER_GRU)
 GRU_TOGETHER, SQN_TOGETHER = (  # what four seeds say as one
     replace(entry, name=f"{entry.name} x4", together=entry, seeds=1) for entry in (_GRU_CE, SQN)
 )
