@@ -14,13 +14,15 @@ class ItemKNN:
     """Scores an item by how alike it is to the items of the history: the sum of its similarities to them.
 
     Similarity of items i and j is `c_ij / (sqrt(c_i c_j) + shrinkage)`, where c_ij users consumed both and c_i consumed
-    i; of each item's similarities only the largest `k` are kept.
+    i. An item is scored by its own `k` nearest neighbours, as Sarwar et al. (2001), Item-based collaborative filtering
+    recommendation algorithms, WWW, do; keeping those of the items consumed, as Deshpande and Karypis (2004) do, favours
+    what is near to everything and ranks worse.
 
-    Source: Deshpande and Karypis (2004), Item-based top-N recommendation algorithms, ACM TOIS 22(1), section 4, with
-    the shrinkage of Bell and Koren (2007).
+    Source: Deshpande and Karypis (2004), Item-based top-N recommendation algorithms, ACM TOIS 22(1), section 4, for the
+    similarity and the sum, with the shrinkage of Bell and Koren (2007).
 
     Attributes:
-        similarity: Sparse (n_items, n_items) float32; column j holds the neighbours of item j.
+        similarity: Sparse (n_items, n_items) float32; row i holds the neighbours of item i.
     """
 
     def __init__(self, item_ids: np.ndarray, similarity: sparse.csr_matrix, reward: str = "scaled") -> None:
@@ -51,7 +53,8 @@ class ItemKNN:
         together.eliminate_zeros()
         columns = np.repeat(np.arange(log.n_items), np.diff(together.indptr))
         together.data /= root[together.indices] * root[columns] + shrinkage
-        return cls(log.item_ids, sparse.csr_matrix(_largest_of_columns(together, k)), log.reward)
+        nearest = _largest_of_columns(together, k).T  # as alike as j is to i, i is to j
+        return cls(log.item_ids, sparse.csr_matrix(nearest), log.reward)
 
     def scores(self, history: History) -> np.ndarray:
         """Returns scores (B, n_items) float32."""

@@ -86,7 +86,7 @@ def build(entry: Entry, data: Data, seed: int, device: str = "auto") -> Built:
         agent = maker(data.catalog, frame_size=data.suite.frame_size, seed=seed, device=device, **entry.config)
         curve = train(agent, entry, data, seed)
         return Built(agent, time.perf_counter() - start, str(agent.device), curve)
-    scorer = ranker(maker, entry, data, seed)
+    scorer = ranker(maker, entry.config, data.train, seed, lambda: data.catalog)
     return Built(scorer, time.perf_counter() - start, "cpu", [])
 
 
@@ -107,26 +107,28 @@ def is_agent(maker: Any) -> bool:
     return True
 
 
-def ranker(maker: Any, entry: Entry, data: Data, seed: int) -> Scorer:
+def ranker(
+    maker: Any, config: Mapping[str, Any], log: InteractionLog, seed: int, catalog: Callable[[], Catalog]
+) -> Scorer:
     """Returns the scorer that an entry point stands for which is no agent.
 
     | it is | what is done |
     |---|---|
-    | a class or object with `fit(log, **config)` | fitted on the training users |
+    | a class or object with `fit(log, **config)` | fitted on the log |
     | a scorer that is made already | taken as it is |
     | a function `(history, **config)`, perhaps with an argument `catalog` | asked for scores (B, n_items) |
     | a function `(log, seed, **config)` | called for a scorer |
     """
     if hasattr(maker, "fit"):
-        return maker.fit(data.train, **entry.config)
+        return maker.fit(log, **config)
     if isinstance(maker, Scorer) and not isinstance(maker, type):
         return maker
     takes = inspect.signature(maker).parameters
     required = [name for name, parameter in takes.items() if parameter.default is inspect.Parameter.empty]
     if isinstance(maker, type) or required not in (["history"], ["history", "catalog"]):
-        return maker(data.train, seed, **entry.config)
-    config = dict(entry.config) | ({"catalog": data.catalog} if "catalog" in takes else {})
-    return Function(data.train.item_ids, data.train.reward, partial(maker, **config))
+        return maker(log, seed, **config)
+    given = dict(config) | ({"catalog": catalog()} if "catalog" in takes else {})
+    return Function(log.item_ids, log.reward, partial(maker, **given))
 
 
 @dataclass(eq=False)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import recgym
+from benchmarks.build import entry_point, is_agent
 from benchmarks.longterm_suite import METRICS, NAME, TUNING_WORLD, Learner, World
 from benchmarks.longterm_train import options_of, serving, train
 from benchmarks.longterm_worlds import WORLDS
@@ -36,9 +37,23 @@ _BASELINE = "greedy"
 
 
 def run(options: Options) -> None:
-    """Runs all worlds as the command line asks: those rows that there are none of yet."""
+    """Runs all worlds as the command line asks: those rows that there are none of yet.
+
+    Raises:
+        SystemExit: if no world has a row of a name that is asked for.
+    """
     results = Results(options.folder / f"{NAME}.csv")
-    own = tuple(Learner(entry.name, entry.build, entry.config, max(1, entry.n_steps)) for entry in options.own)
+    names = {learner.name for world in WORLDS.values() for learner in world.learners}
+    if unknown := set(options.rows) - names:
+        raise SystemExit(f"a row of Q5 must be one of {sorted(names)}, got {sorted(unknown)}; choose among them")
+    agents = [entry for entry in options.own if is_agent(entry_point(entry.build))]
+    for entry in (entry for entry in options.own if entry not in agents):
+        print(
+            f"  {entry.name} is left out: who learns in these worlds must be an agent, see agents/base.py", flush=True
+        )
+    if options.own and not agents and not options.rows:
+        return
+    own = tuple(Learner(entry.name, entry.build, entry.config, max(1, entry.n_steps)) for entry in agents)
     for world in WORLDS.values():
         asked = replace(world, learners=own if own and not options.rows else (*world.learners, *own))
         run_world(

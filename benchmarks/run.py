@@ -249,6 +249,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ope.run(path, facts(), given.seed, own, small=given.smoke)
         return
     if given.suite == "fidelity":  # learned users, not agents: likewise
+        if own:
+            parser.error(
+                "--agent is for suites that judge agents, got it with fidelity, which judges users; leave it out"
+            )
         path = folder / ("fidelity-smoke.csv" if given.smoke else "fidelity.csv")
         fidelity.run(path, facts(), given.seed, small=given.smoke)
         return

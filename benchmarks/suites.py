@@ -92,6 +92,9 @@ def learners(n_steps: int, sequence_steps: int) -> tuple[Entry, ...]:
         Entry("reinforce top-k", "agents:REINFORCE", {"correction": "top_k"}, n_steps),
         Entry("sasrec", "agents:SequenceModel", n_steps=sequence_steps, batch_size=64),
         Entry("gru4rec", "agents:SequenceModel", GRU, sequence_steps // 2, batch_size=64),
+        Entry("sqn", "agents:SQN", {"lr": 5e-3}, sequence_steps // 2, batch_size=64),
+        Entry("sequence reinforce", "agents:SequenceREINFORCE", {"lr": 5e-3}, sequence_steps // 2, batch_size=64),
+        Entry("sequence td3_bc", "agents:SequenceTD3BC", {"lr": 5e-3}, sequence_steps // 2, batch_size=64),
     )
 
 

@@ -80,12 +80,13 @@ def test_similarities_equal_the_formula():
 
 
 def test_only_the_nearest_neighbours_of_an_item_are_kept():
-    one = ItemKNN.fit(LOG, k=1, shrinkage=0.0).similarity.toarray()  # column j holds the neighbours of item j
-    assert (np.count_nonzero(one, axis=0) <= 1).all()
-    assert one[:, 0].argmax() == 1  # 2 / sqrt(3 * 2) beats 1 / sqrt(3 * 2) and 1 / sqrt(3 * 1)
-    assert one[:, 3].argmax() == 2
-    scores = ItemKNN.fit(LOG, k=1, shrinkage=0.0).scores(history([0]))[0]
-    assert np.flatnonzero(scores).tolist() == [1]  # what item 0 points to, not what points to item 0
+    one = ItemKNN.fit(LOG, k=1, shrinkage=0.0).similarity.toarray()  # row i holds the neighbours of item i
+    assert (np.count_nonzero(one, axis=1) <= 1).all()
+    assert one[0].argmax() == 1  # 2 / sqrt(3 * 2) beats 1 / sqrt(3 * 2) and 1 / sqrt(3 * 1)
+    assert one[3].argmax() == 2
+    scores = ItemKNN.fit(LOG, k=1, shrinkage=0.0).scores(history([2]))[0]
+    assert np.flatnonzero(scores).tolist() == np.flatnonzero(one[:, 2]).tolist()  # whose nearest is item 2
+    assert 3 in np.flatnonzero(scores)
 
 
 def test_fitting_leaves_the_log_as_it_was():

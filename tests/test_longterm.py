@@ -122,6 +122,13 @@ def test_rows_of_known_policies_and_learners_and_no_row_twice(world, tmp_path, c
     assert len(results.path.read_text().splitlines()) == len(before.splitlines())
 
 
+def test_unknown_rows_are_refused(tmp_path):
+    with pytest.raises(
+        SystemExit, match=r"a row of Q5 must be one of \[.*'dqn'.*\], got \['nope'\]; choose among them"
+    ):
+        longterm.run(Options(tmp_path, tmp_path, rows=("dqn", "nope"), small=True))
+
+
 def test_agents_of_ones_own_and_rows_by_name(world, tmp_path):
     from benchmarks.suites import Entry
 

@@ -305,10 +305,12 @@ def test_rows_are_made_once_and_paired(tmp_path, capsys, monkeypatch):
     assert [row["agent"] for row in rows] == ["popularity", "uniform", "popularity - uniform"]
     first, second, pair = (float(row["ndcg@10"]) for row in rows)
     assert pair == pytest.approx(first - second, abs=1e-4) and rows[2]["unit"] == "pairs"
-    assert rows[0]["command"] == 'python -m benchmarks.run --suite quality --protocol "Q2" --rows "popularity"'
+    assert rows[0]["command"] == 'python -m benchmarks.run --suite quality --protocol "Q2" --rows "popularity" --force'
     capsys.readouterr()
+    before = Store(tmp_path, "Q2").path.read_bytes()
     ranking.run("Q2", asked)
     assert capsys.readouterr().out.count("has rows already") == 2
+    assert Store(tmp_path, "Q2").path.read_bytes() == before
     ranking.run("Q2", replace(asked, force=True))
     assert "has rows already" not in capsys.readouterr().out
 
@@ -332,6 +334,18 @@ def test_more_seeds_add_to_the_row(tmp_path):
     assert [
         float(row["ndcg@10"]) for row in rows if (row["group"], row["checkpoint"]) == ("all", "final")
     ] == pytest.approx([mean], rel=1e-4)
+
+
+def test_a_row_served_otherwise_is_made_again(tmp_path, monkeypatch, capsys):
+    asked = options(tmp_path, rows=("sqn",), n_seeds=1)
+    ranking.run("Q4", asked)
+    other = replace(entries.SQN, serving={"value_weight": 5.0})
+    monkeypatch.setitem(entries.ROWS, "Q4", (other,))
+    capsys.readouterr()
+    ranking.run("Q4", asked)
+    assert "has rows already" not in capsys.readouterr().out
+    ranking.run("Q4", asked)
+    assert "has rows already" in capsys.readouterr().out
 
 
 def test_an_agent_of_ones_own_is_a_row(tmp_path, monkeypatch, capsys):

@@ -92,6 +92,26 @@ def test_an_agent_among_the_policies_that_estimators_choose_from(elsewhere):
     assert {f"{name} {temperature:g}" for name in names for temperature in (1.0, 0.3)} <= judged
 
 
+def test_rankers_of_every_kind_in_the_protocols_of_ranking(elsewhere):
+    names = [f"their_package.own:{name}" for name in ("alike", "Popular", "scorer_of")]
+    chosen = [part for name in names for part in ("--agent", name)]
+    run.main(["--suite", "quality", "--smoke", "--protocol", "Q1", *chosen, "--out", str(elsewhere / "out")])
+    assert [row["agent"] for row in rows_of(elsewhere / "out" / "quality-smoke" / "quality_q1.csv")] == names
+
+
+def test_who_does_not_learn_is_left_out_where_agents_learn_online(elsewhere, capsys):
+    chosen = ["--agent", "their_package.own:alike", "--out", str(elsewhere / "out")]
+    run.main(["--suite", "quality", "--smoke", "--protocol", "Q5", *chosen])
+    assert "their_package.own:alike is left out: who learns in these worlds must be an agent" in capsys.readouterr().out
+    assert not (elsewhere / "out" / "quality-smoke" / "quality_q5.csv").exists()
+
+
+def test_a_suite_without_agents_refuses_one(elsewhere, capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--suite", "fidelity", "--smoke", "--agent", "their_package.mine:MyAgent", "--out", str(elsewhere)])
+    assert "--agent is for suites that judge agents, got it with fidelity" in capsys.readouterr().err
+
+
 def test_it_stands_beside_the_rows_of_the_suite(elsewhere):
     config = ["--config", '{"lr": 0.02}', "--steps", "2"]
     chosen = ["--rows", "popularity", "--agent", "their_package.mine:MyAgent"]

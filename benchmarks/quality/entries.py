@@ -20,16 +20,16 @@ _IALS = "benchmarks.quality.ials:IALS"
 _GRID = "8 settings of factors, penalty and alpha"
 
 
-def _rankers(k: int, ease: float, ials: dict[str, Any]) -> tuple[Entry, ...]:
+def _rankers(knn: dict[str, Any], ease: float, ials: dict[str, Any]) -> tuple[Entry, ...]:
     return (
-        Entry("item_knn", "agents.baselines:ItemKNN", {"k": k, "shrinkage": 10.0}, "8 settings of k and shrinkage"),
+        Entry("item_knn", "agents.baselines:ItemKNN", knn, "8 settings of k and shrinkage"),
         Entry("ease", "agents.baselines:EASE", {"regularization": ease}, "4 penalties"),
         Entry("ials", _IALS, ials, _GRID),
     )
 
 
-SAMPLED = _rankers(50, 1000.0, {"factors": 192, "regularization": 100.0, "alpha": 10.0})
-FULL = _rankers(20, 200.0, {"factors": 192, "regularization": 30.0, "alpha": 4.0})
+SAMPLED = _rankers({"k": 50, "shrinkage": 10.0}, 1000.0, {"factors": 192, "regularization": 100.0, "alpha": 10.0})
+FULL = _rankers({"k": 20, "shrinkage": 0.0}, 200.0, {"factors": 192, "regularization": 30.0, "alpha": 4.0})
 _SELF = {"core": "transformer", "width": 64, "n_layers": 2, "dropout": 0.2, "lr": 2e-3}
 _GRU_CE = Entry("gru cross-entropy", "agents:SequenceModel", _GRU, _TRIED, 2_700, **_LONG, seeds=5)
 CROSS_ENTROPY = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.build import entry_point, is_agent
+from benchmarks.build import entry_point, is_agent, ranker
 from benchmarks.quality import Options, entries
 from benchmarks.quality.entry import Entry
 from benchmarks.quality.learning import learned, learned_together
@@ -33,7 +34,7 @@ def run(name: str, options: Options) -> None:
         print("  " + "; ".join(f"{entry.name}, {line}" for line in _lines(store, entry.name)), flush=True)
     for one, other in entries.PAIRS.get(name, ()):
         if pair := paired_rows(one, other, task, store):
-            store.put(f"{one} - {other}", pair)
+            store.put(f"{one} - {other}", pair, apart_from=("finished",))
 
 
 def chosen(name: str, options: Options) -> list[Entry]:
@@ -54,6 +55,8 @@ def chosen(name: str, options: Options) -> list[Entry]:
 def run_one(entry: Entry, task: Task, seed: int, store: Store, options: Options) -> bool:
     """Runs one seed of one entry unless it is stored; returns whether it ran."""
     key = entry.key(task.hash, seed)
+    if entry.serving:  # which training does not depend on
+        key += f" {json.dumps(dict(entry.serving), sort_keys=True)}"
     before = store.runs(entry.name).get(seed)
     if before is not None and before.about["key"] == key and not options.force:
         print(f"  {entry.name}, seed {seed}: has rows already; --force makes them again", flush=True)
@@ -63,7 +66,7 @@ def run_one(entry: Entry, task: Task, seed: int, store: Store, options: Options)
         values, facts = _of_learner(entry, task, seed, store, options)
     else:
         begun = time.perf_counter()
-        scorer = _ranker(maker, entry, task, seed)
+        scorer = ranker(maker, entry.config, task.fit, seed, lambda: task.catalog(entry.vectors, entry.dim))
         facts = {"seconds": time.perf_counter() - begun, "device": "cpu", "steps": {FINAL: 0}}
         values = {FINAL: values_of(scorer, task.test)}
     named = {f"{checkpoint} {metric}": of[metric] for checkpoint, of in values.items() for metric in METRICS}
@@ -71,12 +74,6 @@ def run_one(entry: Entry, task: Task, seed: int, store: Store, options: Options)
     said |= {"threads": _threads(), **options.facts}
     store.put_run(entry.name, seed, Finished(said, named))
     return True
-
-
-def _ranker(maker: Any, entry: Entry, task: Task, seed: int) -> Any:
-    if hasattr(maker, "fit"):
-        return maker.fit(task.fit, **entry.config)
-    return maker(task.fit, seed, **entry.config)
 
 
 def _of_learner(
@@ -113,7 +110,7 @@ def rows_of(entry: Entry, task: Task, store: Store) -> list[dict[str, object]]:
         **{"agent": entry.name, "n_seeds": len(runs), "rl": "yes" if entry.rl else "no", "tuning": entry.trials},
         **{"seconds": float(np.mean([run.about["seconds"] for run in runs])), "device": last["device"]},
         **{name: last[name] for name in ("threads", "config", "commit", "dirty", "versions", "key")},
-        "command": f'python -m benchmarks.run --suite quality --protocol "{task.name}" --rows "{entry.name}"',
+        "command": f'python -m benchmarks.run --suite quality --protocol "{task.name}" --rows "{entry.name}" --force',
     }
     rows = []
     for checkpoint in (name for name in (FINAL, CHOSEN) if name in last["steps"]):

@@ -79,11 +79,16 @@ class Store:
         """Returns all rows, in the order they stand in the file."""
         return _read(self.path)
 
-    def put(self, agent: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Puts the rows of an agent in the place of those it had; all other rows stay."""
-        others = [row for row in self.rows() if row["agent"] != agent]
+    def put(self, agent: str, rows: Sequence[Mapping[str, object]], apart_from: Sequence[str] = ()) -> None:
+        """Puts the rows of an agent in the place of those it had, unless they differ in columns `apart_from` alone."""
+        before = self.rows()
         new = [{name: _text(row.get(name, "")) for name in COLUMNS} for row in rows]
-        _write(self.path, COLUMNS, [*others, *new])
+
+        def told(some: Sequence[Row]) -> list[Row]:
+            return [{name: row[name] for name in COLUMNS if name not in apart_from} for row in some]
+
+        if told(new) != told([row for row in before if row["agent"] == agent]):
+            _write(self.path, COLUMNS, [*(row for row in before if row["agent"] != agent), *new])
 
     def _beside(self, folder: str, agent: str, seed: int, ending: str) -> Path:
         return self.folder / folder / f"{self.path.stem}-{_plain(agent)}-seed{seed}.{ending}"
