@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from recgym.frames import Batch, History
+from recgym.learned.tensors import resolve_device as resolve_device
 from recgym.policies import Scorer
 
 
@@ -56,15 +57,22 @@ class Agent(Scorer, Protocol):
         ...
 
 
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Returns the torch device named; `"auto"` is CUDA where there is one, else the CPU."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
 def to_tensor(array: Any, device: torch.device) -> torch.Tensor:
     """Returns a NumPy array or tensor as a tensor on `device`; shares memory where it can."""
     if isinstance(array, torch.Tensor):
         return array.to(device, non_blocking=True)
     return torch.as_tensor(np.ascontiguousarray(array)).to(device, non_blocking=True)
+
+
+def known_users(user: Any, n_users: int, device: torch.device) -> torch.Tensor | None:
+    """Returns users (B,) int64, those without a vector of their own as n_users; None if nobody has one or is named.
+
+    Args:
+        user: User indices (B,) of the log the agent learns from, or None.
+        n_users: Users that have a vector, the first of that log.
+        device: Where the agent lives.
+    """
+    if user is None or n_users == 0:
+        return None
+    users = to_tensor(user, device).long()
+    return torch.where((users >= 0) & (users < n_users), users, n_users)

@@ -14,7 +14,7 @@ Where we differ:
   divided by the mean |Q|. With `bc_weight=0, normalise_q=False, critic_action="vector", dropout=0, max_norm=None` only
   the points above are left.
 - The first `n_users` users of the log have vectors. All others have one in common, which learns from a share of the
-  decisions whose user is not told. With users held out whole, leave `n_users=0`: their indices mean somebody else.
+  decisions whose user is not told. Users held out whole are scored with `user=None`: their indices mean somebody else.
 - No weight decay by default; exploration's Ornstein-Uhlenbeck noise goes on from one session of a row to the next.
 """
 
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from agents.base import to_tensor
+from agents.base import known_users, to_tensor
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.encoded import Framed
 from agents.encoders import make_encoder
@@ -44,7 +44,7 @@ class Config(ItemConfig):
     """Hyperparameters of DRR, with those of `ItemConfig`."""
 
     encoder: str = "drr"  # the state module, see agents.encoders; "drr" and "attention" know users
-    n_users: int = 0  # users that have a vector, by their index in the log
+    n_users: int = 0  # users that have a vector, by their index in the training log
     unnamed: float = 0.1  # share of decisions that are learned from as those of a user without one
     encoder_lr: float = 1e-3  # Adam's step size for the state module
     q_weight: float = 1.0  # weight of the value term in the actor's loss
@@ -89,9 +89,9 @@ def make_networks(state_dim: int, action_dim: int, config: Config) -> Networks:
 
 def make_optimizers(nets: Networks, config: Config) -> Optimizers:
     """Returns Adam for the state module, for the actor and for the critic."""
-    actor = nets.actor.parameters()
+    actor, encoder = nets.actor.parameters(), {"params": list(nets.encoder.parameters())}  # "flat" has none
     return Optimizers(
-        encoder=torch.optim.Adam(nets.encoder.parameters(), lr=config.encoder_lr, fused=True),
+        encoder=torch.optim.Adam([encoder], lr=config.encoder_lr, fused=True),
         actor=torch.optim.AdamW(actor, lr=config.actor_lr, weight_decay=config.weight_decay, fused=True),
         critic=torch.optim.Adam(nets.critic.parameters(), lr=config.critic_lr, fused=True),
     )
@@ -155,8 +155,8 @@ def descend_all(
         optimizer.zero_grad()
     loss.backward(inputs=parameters_of(networks))
     for network, optimizer in zip(networks, optimizers, strict=True):
-        if max_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), max_norm)
+        if max_norm is not None and (own := list(network.parameters())):
+            nn.utils.clip_grad_norm_(own, max_norm)
         optimizer.step()
 
 
@@ -243,11 +243,7 @@ class DRR(EmbeddingAgent):
         self.wander = None if state["wander"] is None else state["wander"].to(self.device)
 
     def _known(self, user: Any) -> torch.Tensor | None:
-        """Returns users (B,) int64, those without a vector as n_users; None if nobody has one, or none is named."""
-        if user is None or self.config.n_users == 0:
-            return None
-        users = to_tensor(user, self.device).long()
-        return torch.where((users >= 0) & (users < self.config.n_users), users, self.config.n_users)
+        return known_users(user, self.config.n_users, self.device)
 
     def _beside(self, batch: Batch, learn: bool) -> dict[str, torch.Tensor | None]:
         """Returns what the update is told beside the decisions: whose they are, and what they count."""

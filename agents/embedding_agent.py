@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional
 
 from agents.base import resolve_device, to_tensor
+from agents.bounds import check as check_numbers
 from agents.encoded import with_encoders
 from agents.encoders import make_encoder
-from agents.networks import PRECISIONS, Dropout, arithmetic, seeded
+from agents.networks import Dropout, arithmetic, seeded
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.frames import Batch, History, last_events
@@ -116,7 +117,7 @@ class EmbeddingAgent:
         updates: Updates made so far.
 
     Raises:
-        DataError: if `mapper` or `precision` is unknown or `frame_size` is below 1.
+        DataError: if an option is unknown or out of range.
         TypeError: if a name is no field of the algorithm's `Config`.
     """
 
@@ -247,8 +248,14 @@ class EmbeddingAgent:
 
         Where the next frames are the frames moved on by one, in the same memory (batches of a log are), it looks up
         F+1 vectors and both states are views of them.
+
+        Raises:
+            DataError: if the frames are of another F.
         """
         items, next_items = to_tensor(batch.items, self.device), batch.next_items
+        if items.shape[1] != self.frame_size:
+            sizes = f"{self.frame_size} events as the agent's frame_size says, got {items.shape[1]}"
+            raise DataError(f"frames must have {sizes}; give both the same frame_size")
         width = items.shape[1] * self.table.shape[1]
         if moved_by_one(batch.items, next_items):
             next_items = next_items[:, -1:]
@@ -267,12 +274,11 @@ class EmbeddingAgent:
 
 def check(frame_size: int, config: ItemConfig) -> None:
     """Raises DataError if an option is unknown or out of range."""
-    for name, known in (("mapper", MAPPERS), ("precision", PRECISIONS), ("critic_action", CRITIC_ACTIONS)):
+    check_numbers(frame_size, config)
+    for name, known in (("mapper", MAPPERS), ("critic_action", CRITIC_ACTIONS)):
         given = getattr(config, name)
         if given not in known:
             raise DataError(f"{name} must be one of {', '.join(known)}, got {given!r}; choose one of them")
-    if frame_size < 1:
-        raise DataError(f"frame_size must be at least 1, got {frame_size}; give the events an agent looks at")
 
 
 def moved_by_one(frames: Any, next_frames: Any) -> bool:

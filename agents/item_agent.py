@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from agents.base import resolve_device, to_tensor
-from agents.networks import PRECISIONS, Dropout, arithmetic, seeded
+from agents.base import known_users, resolve_device, to_tensor
+from agents.bounds import check
+from agents.networks import Dropout, arithmetic, seeded
 from recgym.catalog import Catalog
-from recgym.errors import DataError
 from recgym.frames import Batch, History, last_events
 
 
@@ -45,7 +45,9 @@ class FrameConfig:
     width: int = 64  # of the encoder's hidden vectors
     hidden: int = 256  # width of the hidden layers
     head: str = "linear"  # what makes one number per item, see agents.heads
-    n_users: int = 0  # users that "drr" and "attention" learn a vector for, by their index in the log
+    # Users that "drr" and "attention" learn a vector for, by index in the training log; all others have one in common.
+    # A log of held-out people counts from 0 again: score those with `user=None`, or each gets a stranger's vector.
+    n_users: int = 0
     dropout: float = 0.5  # share of hidden units dropped while learning
     weight_decay: float = 0.0  # decoupled weight decay
     max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
@@ -164,7 +166,7 @@ class ItemAgent:
 
     def look_at(self, items: torch.Tensor, rewards: Any, length: Any, user: Any) -> Frames:
         """Returns frames with their vectors, for items (B, F) int64 on the device."""
-        known = None if user is None or self.config.n_users == 0 else to_tensor(user, self.device).long()
+        known = known_users(user, self.config.n_users, self.device)
         length = to_tensor(length, self.device).long()
         return Frames(self.table[items], self._reward(rewards), length, known)
 
@@ -208,17 +210,6 @@ class ItemAgent:
             optimizer.load_state_dict(state["optimizers"][name])
         self.generator.set_state(state["generator"])
         self.updates = state["updates"]
-
-
-def check(frame_size: int, config: Any) -> None:
-    """Raises DataError if what all these agents share is unknown or out of range."""
-    if frame_size < 1:
-        raise DataError(f"frame_size must be at least 1, got {frame_size}; give the events an agent looks at")
-    if not config.temperature > 0:
-        raise DataError(f"temperature must be above 0, got {config.temperature}; small ones mostly draw the best")
-    if config.precision not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
-        raise DataError(f"precision must be one of {known}, got {config.precision!r}; choose one of them")
 
 
 def seen(items: torch.Tensor, n_items: int) -> torch.Tensor:

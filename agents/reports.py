@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from recgym.store import atomic_file
+
 Report = Callable[[int, Mapping[str, Any]], Any]
 
 
@@ -60,11 +62,15 @@ class CsvRows:
 
     Args:
         path: The file; made with its folder if need be.
+        first_step: Steps already made: rows of later ones, which a killed run had not saved, are dropped. None keeps
+            all that is there.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, first_step: int | None = None) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if first_step is not None and self.path.exists():
+            _drop_later(self.path, first_step)
 
     def __call__(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Writes the metrics of `step`."""
@@ -76,23 +82,34 @@ class CsvRows:
             writer.writerows([step, name, repr(float(value))] for name, value in metrics.items())
 
 
+def _drop_later(path: Path, step: int) -> None:
+    """Writes the file anew without rows of later steps, and without a last row that was cut off."""
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    kept = [row for row in rows if len(row) == len(head) and int(row[0]) <= step]
+    if len(kept) < len(rows):
+        with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *kept])
+
+
 class TensorBoard:
     """Writes metrics as TensorBoard scalars; needs the extra `recgym[logging]`.
 
     Args:
         folder: Where the event file goes.
+        first_step: Steps already made: TensorBoard shows nothing of what an earlier run wrote of later ones.
 
     Raises:
         ImportError: if tensorboard is not installed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, first_step: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             message = 'TensorBoard logging needs tensorboard, got no such module; pip install "recgym[logging]"'
             raise ImportError(message) from error
-        self.writer = SummaryWriter(str(folder))
+        self.writer = SummaryWriter(str(folder), purge_step=first_step + 1)
 
     def __call__(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Writes the metrics of `step`."""

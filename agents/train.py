@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents import checkpoint
-from agents.base import Agent
+from agents.base import Agent, resolve_device, to_tensor
 from agents.diagnostics import Diagnostics
 from agents.replay import ReplayBuffer
 from agents.reports import CsvRows, Progress, Report, TensorBoard, every, together
@@ -23,6 +24,7 @@ from recgym.errors import DataError, StoreError
 from recgym.evaluate import Ranking, evaluate_ranking
 from recgym.frames import Batch, History
 from recgym.log import InteractionLog
+from recgym.options import check_seed, check_sizes
 
 
 def fit(
@@ -80,13 +82,18 @@ def fit_online(
         The decisions, newest last.
 
     Raises:
-        DataError: if the environment is not as above.
+        DataError: if the environment is not as above, or of other items than the agent.
     """
     found = (env.observation, env.autoreset_mode.value, env.k)
     if found[0] not in ("history", "user_history") or found[1:] != ("SameStep", 1):
         raise DataError(
             f"online training needs an environment with observation='history', autoreset_mode='SameStep' and k=1, "
             f"got {found}; make it so"
+        )
+    if not np.array_equal(agent.item_ids, env.catalog.item_ids):
+        raise DataError(
+            f"agent and environment must have the same items in the same order, got {len(agent.item_ids)} and "
+            f"{env.catalog.n_items} items that differ; make the agent from env.catalog"
         )
     make_buffer: Callable[..., ReplayBuffer] = getattr(agent, "make_buffer", ReplayBuffer)  # an agent may have its own
     buffer = make_buffer(buffer_size, env.frame_size, seed)
@@ -95,7 +102,8 @@ def fit_online(
     for step in range(1, n_steps + 1):
         masks = {"allowed": env.action_masks()} if told else {}
         actions = agent.act(as_history(observation, env.catalog.n_items), explore=True, **masks)
-        before, (observation, rewards, terminated, truncated, infos) = observation, env.step(np.asarray(actions.cpu()))
+        shown = to_tensor(actions, torch.device("cpu")).numpy()
+        before, (observation, rewards, terminated, truncated, infos) = observation, env.step(shown)
         buffer.add(_lived_through(before, observation, rewards, terminated, truncated, infos))
         metrics: dict[str, Any] = {"reward": float(rewards.mean())}
         if buffer.added >= warm_up:
@@ -165,9 +173,22 @@ class Run:
     diagnose: bool = False  # whether to measure values, actions and lists at every checkpoint, and draw them as PNG
     resume: bool = False  # go on from the newest checkpoint in the folder
 
+    def __post_init__(self) -> None:
+        """Raises DataError if a number is out of range, or the device not here: before anything is loaded."""
+        names = ("steps", "batch_size", "frame_size", "dim", "save_every", "keep", "log_every")
+        check_sizes(**{name: getattr(self, name) for name in names})
+        check_seed(self.seed)
+        for name in ("later", "test_size"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise DataError(f"{name} must lie in 0..1, got {share}; give e.g. 0.05")
+        resolve_device(self.device)
+
 
 def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     """Trains an agent as asked on the command line, prints how it ranks for held-out users, and returns that.
+
+    Held-out users are nobody the agent knows: their indices count from 0 again, so it is not told them.
 
     Args:
         maker: The agent's class.
@@ -184,8 +205,8 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     batches = batches_for(agent, train, run.frame_size, run.batch_size, run.seed, run.later)
     step = first_step(folder, agent, batches, run.resume)
     saving = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
-    board = TensorBoard(folder) if run.tensorboard else None
-    rows: list[Report] = [CsvRows(folder / "losses.csv")] + ([board] if board else [])
+    board = TensorBoard(folder, step) if run.tensorboard else None
+    rows: list[Report] = [CsvRows(folder / "losses.csv", step)] + ([board] if board else [])
     looks = [Diagnostics(agent, catalog, train, folder, report=board, seed=run.seed)] if run.diagnose else []
     report = together(
         Progress(run.steps, step),
@@ -194,7 +215,7 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     )
     print(f"{maker.__name__} on {train!r}, {agent.device}, from step {step} to {run.steps}; writes to {folder}")
     fit(agent, batches, run.steps, report, first_step=step)
-    ranking = evaluate_ranking(agent, test, k=10)
+    ranking = evaluate_ranking(lambda history: agent.scores(history._replace(user=None)), test, k=10)
     print(ranking)
     return ranking
 

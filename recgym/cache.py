@@ -90,7 +90,7 @@ def entry(kind: str, name: str, key: Mapping[str, Any], build: Callable[[Path], 
         return False
 
     if not usable(path):
-        with atomic_folder(path, keep=usable, advice=_cache_advice()) as temporary:
+        with atomic_folder(path, keep=usable, replace_any=True, advice=_cache_advice()) as temporary:
             build(temporary)
             write_manifest(temporary, kind, version, wanted)
     return path

@@ -17,6 +17,7 @@ from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.metrics import Interval
+from recgym.options import check_seed
 from recgym.policies import Scorer
 from recgym.scoring import ScoreFunction, as_scores, score_function, top_items, unseen_items
 
@@ -134,6 +135,7 @@ def evaluate_ranking(
             infinity, or no user has a position to ask.
     """
     metrics.check_k(k)
+    check_seed(seed)
     score = score_function(scorer, log.item_ids, log.reward, log.name)
     users, positions = _last_positions(log, n_last, min_history)  # (N,), grouped by user
     targets = log.items[log.offsets[users] + positions].astype(np.int64)  # (N,)
@@ -233,6 +235,7 @@ def evaluate_sessions(
     """
     env = env.unwrapped
     _check_env(env)
+    check_seed(seed, bits=32)
     score = score_function(scorer, env.catalog.item_ids, env.catalog.reward, "the environment's catalog")
     users, seeds = _plan(env.users.servable, n_sessions, seed)  # (n,)
     n, n_items = len(users), env.catalog.n_items

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,46 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
 def check_sizes(**sizes: int) -> None:
     """Raises DataError unless every size is an integer of at least 1."""
     for name, size in sizes.items():
-        if not isinstance(size, Integral) or size < 1:
+        if not is_whole(size):
+            raise DataError(f"{name} must be an integer of at least 1, got {size!r}; give a whole number")
+        if size < 1:
             raise DataError(f"{name} must be an integer of at least 1, got {size!r}; raise it")
+
+
+def check_finite(**numbers: float) -> None:
+    """Raises DataError unless every number is one, and finite.
+
+    Example:
+        >>> check_finite(miss_reward=float("nan"))
+        Traceback (most recent call last):
+        recgym.errors.DataError: miss_reward must be a finite number, got nan; give e.g. 0.0
+    """
+    for name, number in numbers.items():
+        if not is_number(number):
+            raise DataError(f"{name} must be a finite number, got {number!r}; give e.g. 0.0")
+
+
+def check_whole(**numbers: int) -> None:
+    """Raises DataError unless every number is a whole one."""
+    for name, number in numbers.items():
+        if not is_whole(number):
+            raise DataError(f"{name} must be a whole number, got {number!r}; give e.g. 0")
+
+
+def check_seed(seed: int, bits: int = 62) -> None:
+    """Raises DataError unless a seed is a whole number of at least 0, and below 2**bits: NumPy and torch take these."""
+    if not is_whole(seed) or not 0 <= seed < 2**bits:
+        raise DataError(f"seed must be a whole number of at least 0 and below 2**{bits}, got {seed!r}; give e.g. 0")
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a finite number, true and false not being numbers."""
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and math.isfinite(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Returns whether a value is a whole number, true and false not being numbers."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_items(user_items: np.ndarray, catalog_items: np.ndarray, least: int) -> None:

@@ -25,6 +25,35 @@ class Scorer(Protocol):
         ...
 
 
+def check_has(given: Any, names: tuple[str, ...], what: str, advice: str) -> None:
+    """Refuses what lacks one of `names`, or whose `item_ids` are no array (n_items,); says what it lacks."""
+    lacking = [name for name in names if not hasattr(given, name)]
+    if lacking or isinstance(given, type):
+        without = f" (without {', '.join(lacking)})" if lacking else ""
+        raise DataError(f"{what}, got {kind_of(given)}{without}; {advice}")
+    check_item_ids(given.item_ids)
+
+
+def kind_of(given: Any) -> str:
+    """Returns what was given, for a message."""
+    return f"the class {given.__name__} itself" if isinstance(given, type) else type(given).__name__
+
+
+def check_item_ids(item_ids: Any) -> None:
+    """Refuses what is no array of ids (n_items,)."""
+    if np.ndim(item_ids) != 1:
+        raise DataError(
+            f"item_ids must be one id per item, of shape (n_items,), got {type(item_ids).__name__} of shape "
+            f"{np.shape(item_ids)}; give those of the log, log.item_ids"
+        )
+
+
+def check_scorer(given: Any) -> None:
+    """Refuses what is no `Scorer`, and says what it lacks."""
+    what = "a scorer must have item_ids, reward and scores(history)"
+    check_has(given, ("item_ids", "reward", "scores"), what, "give a fitted one, such as Popularity.fit(log)")
+
+
 class Uniform:
     """Scores every item at random: the floor of chance.
 
@@ -34,9 +63,13 @@ class Uniform:
         item_ids: Outside ids (n_items,), in index order.
         seed: Seed of the stream.
         reward: Name of the reward transform of the histories it will be asked about.
+
+    Raises:
+        DataError: if `item_ids` is no sequence of ids.
     """
 
     def __init__(self, item_ids: np.ndarray, seed: int = 0, reward: str = "scaled") -> None:
+        check_item_ids(item_ids)
         self.item_ids = np.asarray(item_ids)
         self.reward = reward
         self._random = np.random.default_rng(seed)

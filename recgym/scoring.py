@@ -10,7 +10,7 @@ import numpy as np
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.metrics import check_scores
-from recgym.policies import Scorer
+from recgym.policies import Scorer, check_scorer, kind_of
 from recgym.rewards import transform_rewards
 
 ScoreFunction = Callable[[History], Any]
@@ -19,10 +19,10 @@ ScoreFunction = Callable[[History], Any]
 def score_function(scorer: Scorer | ScoreFunction, item_ids: np.ndarray, reward: str, name: str) -> ScoreFunction:
     """Returns the function to ask, after checking that a scorer speaks of the same items and rewards."""
     if not isinstance(scorer, Scorer):
-        if not callable(scorer):
+        if not callable(scorer) or isinstance(scorer, type):
             raise DataError(
                 f"a scorer must have item_ids, reward and scores(history), or be a function of a history, "
-                f"got {type(scorer).__name__}; give one of the two"
+                f"got {kind_of(scorer)}; give one of the two"
             )
         return scorer
     theirs = np.asarray(scorer.item_ids)
@@ -103,13 +103,15 @@ def recommend(
         exclude_seen: Whether items of the history are left out.
 
     Raises:
-        DataError: if an item id is unknown to the scorer, k is out of range, or scores are NaN or have a wrong shape.
+        DataError: if the scorer is none, an item id is unknown to it, k is out of range, or scores are NaN or have a
+            wrong shape.
 
     Example:
         >>> from recgym.policies import Popularity
         >>> recommend(Popularity(np.array(["a", "b", "c"]), np.array([5, 9, 7])), [("b", 4.0)], k=2)
         ['c', 'a']
     """
+    check_scorer(scorer)
     item_ids = np.asarray(scorer.item_ids).tolist()
     index_of = {item_id: index for index, item_id in enumerate(item_ids)}
     unknown = [item_id for item_id, _ in history if item_id not in index_of]

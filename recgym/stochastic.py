@@ -10,7 +10,7 @@ import numpy as np
 from recgym.actions import EmbeddingActions
 from recgym.errors import DataError
 from recgym.frames import History
-from recgym.policies import Scorer
+from recgym.policies import Scorer, check_has, check_scorer
 from recgym.rng import RowRandom
 from recgym.scoring import as_scores
 
@@ -29,6 +29,12 @@ class StochasticPolicy(Protocol):
         ...
 
 
+def check_policy(given: Any) -> None:
+    """Refuses what is no `StochasticPolicy`, and says what it lacks."""
+    what = "a policy must have item_ids, reward and probabilities(history, allowed)"
+    check_has(given, ("item_ids", "reward", "probabilities"), what, "give one, or wrap a scorer: SoftmaxPolicy(scorer)")
+
+
 class SoftmaxPolicy:
     """Shows item i with probability `(1 - epsilon) * softmax(scores / temperature)_i + epsilon / number allowed`.
 
@@ -40,7 +46,7 @@ class SoftmaxPolicy:
             that a temperature means the same for every scorer.
 
     Raises:
-        DataError: if an option is out of range.
+        DataError: if `scorer` is none, or an option is out of range.
 
     Example:
         >>> from recgym.policies import Popularity
@@ -57,6 +63,7 @@ class SoftmaxPolicy:
             raise DataError(
                 f"temperature must be above 0 and epsilon between 0 and 1, got {temperature} and {epsilon}; mend them"
             )
+        check_scorer(scorer)
         self.scorer = scorer
         self.temperature, self.epsilon, self.standardise = temperature, epsilon, standardise
         self.item_ids, self.reward = np.asarray(scorer.item_ids), scorer.reward

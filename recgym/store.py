@@ -1,6 +1,7 @@
 """Files and folders that a crash cannot leave half written, and manifests with hashes.
 
-Nothing here unpickles anything. A folder gets its name only when all of it is on the disk.
+Nothing here unpickles anything. A folder gets its name only when all of it is on the disk, and takes the place of
+another only if that one is empty or holds nothing but what recgym wrote.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from recgym.disk import move, remove, sync, sync_folder, sync_tree
 from recgym.errors import RecgymError, StoreError
 
 MANIFEST = "manifest.json"
@@ -40,18 +43,20 @@ def atomic_file(path: str | Path, *, advice: str = "choose another folder or fre
         advice: What a message tells the user to do when the folder cannot be written to.
 
     Raises:
-        StoreError: if the folder cannot be written to.
+        StoreError: if `path` is a folder, or its folder cannot be written to.
     """
     path = Path(path)
     with explained(path.parent, advice):
+        if path.is_dir():
+            raise StoreError(f"{path} must be free or a file, got a folder; give the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         temporary = _sibling(path)
         try:
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -61,30 +66,58 @@ def atomic_folder(
     path: str | Path,
     *,
     keep: Callable[[Path], bool] | None = None,
+    own: Collection[str] = (),
+    replace_any: bool = False,
     advice: str = "choose another folder or free this one",
 ) -> Iterator[Path]:
     """Yields a temporary folder beside `path` to fill; on leaving, it takes the name `path`, whole or not at all.
 
     Args:
-        path: The folder to write. An earlier one is replaced; after a crash `read_manifest` finds the old or the new.
+        path: The folder to write. An earlier one is replaced if `check_place` lets it, which is asked before the body
+            and again after it; after a crash `read_manifest` finds the old or the new.
         keep: Asked about a folder that is already there at the end: if it says yes, that one stays and ours is dropped.
+        own: As for `check_place`.
+        replace_any: Whether to replace whatever is there, unasked: for places where nobody else has anything.
         advice: What a message tells the user to do when the folder cannot be written to.
 
     Raises:
-        StoreError: if the folder cannot be written to.
+        StoreError: as `check_place`, or if the folder cannot be written to.
     """
-    path = Path(path)
-    with explained(path.parent, advice):
+    with explained(Path(path).parent, advice):
+        check = (lambda place: None) if replace_any else partial(check_place, own=own)
+        check(path)
+        path = Path(path).resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         temporary = _sibling(path)
         temporary.mkdir()
         try:
             yield temporary
-            _sync_tree(temporary)
-            _publish(temporary, path, keep)
+            sync_tree(temporary)
+            _publish(temporary, path, keep, check)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_place(path: str | Path, *, own: Collection[str] = ()) -> None:
+    """Checks that writing the folder `path` removes nothing that is not recgym's; `atomic_folder` does so by itself.
+
+    What recgym wrote is a folder whose manifest lists all that is in it; a listed file may be damaged or missing.
+
+    Args:
+        path: Where the folder shall stand.
+        own: Of a kind without manifests, the names of all files it may hold; the first is always there.
+
+    Raises:
+        StoreError: if `path` is a file, a folder with anything else in it, or the current folder.
+    """
+    with explained(Path(path).parent, "choose another folder or free this one"):
+        found = _foreign(Path(path).resolve(), own)
+    if found:
+        raise StoreError(
+            f"{path} must be free, empty or a folder with nothing but what recgym wrote, got {found}; "
+            "choose another folder or move this away"
+        )
 
 
 def write_manifest(folder: Path, kind: str, version: int, about: Mapping[str, Any]) -> None:
@@ -98,7 +131,7 @@ def write_manifest(folder: Path, kind: str, version: int, about: Mapping[str, An
     sizes = {name: file.stat().st_size for name, file in own.items()}
     largest_first = sorted(own, key=lambda name: -sizes[name])
     with ThreadPoolExecutor(1) as syncing, ThreadPoolExecutor(os.cpu_count()) as hashing:
-        synced = [syncing.submit(_sync, own[name]) for name in largest_first]  # the disk writes while we count
+        synced = [syncing.submit(sync, own[name]) for name in largest_first]  # the disk writes while we count
         hashes = {name: hashing.submit(file_hash, own[name]) for name in largest_first}
         files |= {name: {"size": sizes[name], "sha256": hashes[name].result()} for name in own}
         for one in synced:
@@ -124,9 +157,10 @@ def read_manifest(folder: str | Path, kind: str, version: int, *, full: bool = F
         StoreError: if the manifest is unreadable, of another kind or version, or a file is missing or changed.
     """
     folder = Path(folder)
-    aside = folder.with_name(f".{folder.name}{_ASIDE}")
-    if aside.is_dir() and not folder.exists():  # a crash between the two renames of a replacement
-        _move(aside, folder)
+    real = folder.resolve()
+    aside = _aside(real)
+    if aside.is_dir() and not real.exists():  # a crash between the two renames of a replacement
+        move(aside, real)
     manifest = parsed_manifest(folder)
     if manifest["recgym"] != kind or manifest["version"] != version:
         found = f"{manifest['recgym']!r} version {manifest['version']!r}"
@@ -192,29 +226,56 @@ def _check_file(folder: Path, name: str, expected: Mapping[str, Any], full: bool
         raise StoreError(f"{file} must have the recorded SHA-256, got another; it is damaged, make it again")
 
 
-def _publish(temporary: Path, path: Path, keep: Callable[[Path], bool] | None) -> None:
-    aside = path.with_name(f".{path.name}{_ASIDE}")
+def _foreign(path: Path, own: Collection[str]) -> str | None:
+    """Returns, for a message, what is at `path` that recgym did not write; None if there is nothing such."""
+    while path.exists():
+        with suppress(FileNotFoundError):
+            before = path.stat()
+            found = _unlisted(path, own) if path.is_dir() else "a file"
+            found = "the current folder" if path.samefile(os.curdir) else found
+            if os.path.samestat(before, path.stat()):  # else another process put its own there meanwhile: look again
+                return found
+    return None
+
+
+def _unlisted(folder: Path, own: Collection[str]) -> str | None:
+    listed = set(own) if own and (folder / next(iter(own))).is_file() else set()
+    with suppress(StoreError):
+        listed = {MANIFEST, *parsed_manifest(folder)["files"]}
+    inside = {parent.as_posix() for name in listed for parent in Path(name).parents}
+
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        for name in sorted(files) + sorted(folders):
+            part = Path(place, name).relative_to(folder).as_posix()
+            if part not in (inside if name in folders else listed):
+                return f"{part!r} in it"
+    return None
+
+
+def _publish(temporary: Path, path: Path, keep: Callable[[Path], bool] | None, check: Callable[[Path], None]) -> None:
+    aside = _aside(path)
     for _ in range(100):  # each turn loses only to another process that published meanwhile
         if path.exists():
             if keep is not None and keep(path):
                 return
+            check(path)
             shutil.rmtree(aside, ignore_errors=True)
-            _move(path, aside)
-        if _move(temporary, path):
-            _sync_folder(path.parent)
+            if path.is_file():  # only where whatever is there may go
+                path.unlink(missing_ok=True)
+            else:
+                move(path, aside)
+        if move(temporary, path):
+            sync_folder(path.parent)
             shutil.rmtree(aside, ignore_errors=True)
             return
     raise StoreError(f"{path} must come to rest, got another writer on each of 100 tries; write to different folders")
 
 
-def _move(source: Path, target: Path) -> bool:
-    try:
-        os.rename(source, target)
-    except OSError:
-        if source.exists() and not target.exists():
-            raise
-        return False
-    return True
+def _aside(path: Path) -> Path:
+    return path.parent / f".{path.name}{_ASIDE}"
 
 
 def _sibling(path: Path) -> Path:
@@ -226,31 +287,4 @@ def _sweep(folder: Path) -> None:
         with suppress(FileNotFoundError):  # another process finished or swept it meanwhile
             newest = max(part.stat().st_mtime for part in [left, *left.rglob("*")])
             if time.time() - newest > _IDLE:
-                _remove(left)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _sync_tree(folder: Path) -> None:
-    for part in [*folder.rglob("*"), folder]:
-        (_sync_folder if part.is_dir() else _sync)(part)
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no handle for folders
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+                remove(left)

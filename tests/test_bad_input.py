@@ -178,6 +178,16 @@ FRAMES = {
     "null id": ({"u": ["a", None]}, "column 'u' of the DataFrame must be filled in .* in row 1"),
     "null among mixed ids": ({"u": [1, None, "b"]}, "column 'u' of the DataFrame must be filled in .* in row 1"),
     "half ids": ({"u": [0.5, 1.0]}, "column 'u' of the DataFrame must hold whole numbers or text as ids, got double"),
+    "infinite id": ({"u": [1.0, float("inf")]}, "whole numbers or text as ids, got double with inf in row 1 counted"),
+    "ids beyond what floats tell apart": (
+        {"u": [1e19, 2e19]},
+        r"column 'u' of the DataFrame must hold whole .* got double with 1e\+19 in row 0 .*below 2\*\*53\); convert it",
+    ),
+    "dates as categories": (
+        {"i": pd.Categorical(pd.to_datetime(["2020-01-01"] * 2))},
+        "column 'i' of .* must hold whole numbers or text as ids, got timestamp",
+    ),
+    "NA among mixed ids": ({"u": [1, "b", pd.NA]}, "column 'u' of the DataFrame must be filled in .* in row 2"),
     "dates as ids": (
         {"i": pd.to_datetime(["2020-01-01"] * 2)},
         "column 'i' of .* must hold whole numbers or text as ids",
@@ -236,6 +246,19 @@ def test_bad_functions(function, message, tmp_path):
 def test_wrong_options(options, message):
     with pytest.raises(DataError, match=message):
         datasets.load("table", path="p.csv", **options)
+
+
+@pytest.mark.parametrize("source", [None, ["p.csv"], {"u": [1]}, 3, pd.Series([1, 2])])
+def test_what_is_no_table(source):
+    kind = type(source).__name__
+    with pytest.raises(DataError, match=f"a table must be the path of a CSV or Parquet file, or .*, got {kind}; pass"):
+        datasets.load("table", path=source, user="u", item="i")
+
+
+def test_columns_of_one_name_in_memory():
+    twice = pd.DataFrame([["a", "b", "x"]], columns=["u", "u", "i"])
+    with pytest.raises(DataError, match=r"columns of the DataFrame must have different names, got \['u'\] more than"):
+        datasets.load("table", path=twice, user="u", item="i")
 
 
 def test_table_needs_a_path():

@@ -115,6 +115,8 @@ def test_under_log_advance_a_click_needs_a_hit_and_luck():
         ({"model": "dbn"}, r"clicks must be one of \('independent', 'cascade', 'position'\), got 'dbn'; choose one"),
         ({"model": "cascade", "attraction": 0.0}, "attraction must be above 0 and at most 1, got 0.0; give a prob"),
         ({"model": "position", "examination": 1.5}, "examination must be above 0 and at most 1, got 1.5"),
+        ({"model": "position", "examination": [1, 0.5]}, r"examination must be above 0 and at most 1, got \[1, 0.5\]"),
+        ({"model": "cascade", "attraction": "all"}, "attraction must be above 0 and at most 1, got 'all'; give a prob"),
     ],
 )
 def test_errors(options, message):

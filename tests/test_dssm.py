@@ -44,6 +44,12 @@ def test_losses_by_hand():
     assert dssm_loss(cosine, options(loss="bce", sharpness=2.0)).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_device_is_named_as_for_agents(log):
+    assert dssm(log, dim=4, n_epochs=1, device="auto").table.shape == (121, 4)
+    with pytest.raises(DataError, match=r'device must be one that is here, got \'gpu\' \(.*\); use "cpu" or "auto"'):
+        dssm(log, dim=4, n_epochs=1, device="gpu")
+
+
 @pytest.mark.parametrize("loss", ["cosine", "bce"])
 def test_users_lie_near_what_they_consumed(loss, log, tmp_path):
     catalog = dssm(log, loss=loss, folder=tmp_path, **QUICK)

@@ -116,9 +116,9 @@ def test_svd_reads_no_reward(log):
 
 
 @pytest.mark.parametrize("fit", [svd, als])
-@pytest.mark.parametrize("dim", [0, 151])
+@pytest.mark.parametrize("dim", [0, 151, "8", 8.0, True])
 def test_bad_dim(fit, dim, log):
-    match = f"dim must lie between 1 and 150, the smaller of 400 users and 150 items, got {dim}; pass dim=150 or less"
+    match = f"dim must lie between 1 and 150, the smaller of 400 users and 150 items, got {dim!r}; pass dim=150 or less"
     with pytest.raises(DataError, match=match):
         fit(log, dim)
 

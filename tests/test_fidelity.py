@@ -1,18 +1,16 @@
 """The fidelity report: what a model is asked, what the card says, and leaks that were planted."""
 
 import json
+import os
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 
 from recgym import DataError, InteractionLog, datasets, embeddings, fidelity, users
-from recgym.__main__ import main
-from recgym.fidelity import answers, prepare
 from recgym.fidelity.prepare import kept
+from recgym.fidelity.trust import how_fitted
 from recgym.metrics import Interval
-from recgym.worlds import sim
 
 SMALL = {"dim": 4, "max_epochs": 3, "n_members": 3}
 
@@ -214,25 +212,7 @@ def test_names_are_escaped_on_the_page(card):
     assert "<script>" not in page
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
-
-
-def test_command_writes_the_card_beside_the_model(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RECGYM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delitem(answers.CHOICES, "als")
-    for name, more in (("fitted_users", SMALL), ("fit_calibrated", SMALL | {"l2": (2.0,)})):
-        monkeypatch.setattr(prepare, name, partial(getattr(prepare, name), **more))
-    datasets.load("synthetic", n_users=80, n_items=40).save(tmp_path / "log")
-    asked = ["fidelity", "--dataset", str(tmp_path / "log"), "--held-out", "0.3", "--out", str(tmp_path / "card")]
-    assert main(asked) == 0
-    said = capsys.readouterr().out
-    assert "Simulator card: mf users of synthetic" in said
-    assert "trust: " in said
-    (kept,) = (tmp_path / "cache" / "entries").glob("users-*/card/card.html")
-    assert kept.read_bytes() == (tmp_path / "card" / "card.html").read_bytes()
-    assert main(["cache", "verify"]) == 0  # a card does not make the entry look damaged
-    assert main([*asked, "--calibrate"]) == 0
-    assert len(list((tmp_path / "cache" / "entries").glob("users-*"))) == 2
+# -- what is kept ------------------------------------------------------------------------------------------------------
 
 
 def test_info_of_learned_users_says_what_the_card_says(tmp_path, monkeypatch, model, card):
@@ -244,13 +224,41 @@ def test_info_of_learned_users_says_what_the_card_says(tmp_path, monkeypatch, mo
     assert "users-synthetic-mf-123" in kept(model)[-1]
 
 
-def test_command_compares_the_simulators_of_two_halves(tmp_path, monkeypatch, capsys):
+def test_info_prefers_users_who_were_fitted_alike(tmp_path, monkeypatch, model, card):
+    """Words of the newest card, or of a log whose name merely begins alike, once stood under the wrong model."""
     monkeypatch.setenv("RECGYM_CACHE", str(tmp_path))
-    monkeypatch.setattr(sim, "world", partial(sim.world, n_users=60, n_items=40, dim=4, n_members=1, max_epochs=1))
-    assert main(["fidelity", "--dataset", "synthetic", "--halves"]) == 0
-    assert "rank correlation over items" in capsys.readouterr().out
+    other = {"weights": "propensity", "calibrated": True, "rewards": "binary:3"}
+
+    def put(name, age, trust, **fitted):
+        made = replace(card, trust=(trust,), fitted={**card.fitted, **fitted} if fitted else card.fitted)
+        folder = made.write(tmp_path / "entries" / f"users-synthetic-{name}" / "card")
+        os.utime(folder / "card.json", (1e9 - age, 1e9 - age))
+
+    put("shop-mf-0", 0, "of another log", log="synthetic-shop")
+    assert "was not measured here" in kept(model)[0]
+    put("mf-1", 1, "of others", **other)
+    put("mf-2", 0, "of quite others", **other, seed=5)
+    differences = "rewards binary:3, here scaled; calibrated True, here False; weights propensity, here None"
+    assert kept(model)[:2] == [f"of a differently fitted model: {differences}", "of others"]
+    put("mf-3", 9, "old, but right")
+    assert kept(model)[0] == "old, but right"
+    put("mf-4", 8, "newer, and right")
+    assert kept(model)[0] == "newer, and right"
 
 
-def test_command_refuses_a_bare_table(capsys):
-    assert main(["fidelity", "--dataset", "table"]) == 1
-    assert "a table must be saved first, got 'table'" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", ["mf", "sequential"])
+def test_fits_are_told_apart_by_what_was_asked_of_them(kind, parts, tmp_path):
+    """Not by what they found in their log: an environment serves other people than a card judges."""
+    tiny = {"model": kind, "dim": 4, "n_members": 1, "max_epochs": 1 if kind == "sequential" else 6}
+
+    def made(log, **options):
+        found = users.fit(log, embeddings.svd(log, dim=8), **tiny | options)
+        found.save(tmp_path / "users")
+        return how_fitted(users.LearnedUsers.load(tmp_path / "users"), log)
+
+    first = made(parts[0])
+    assert first == made(parts[0].select_users(np.arange(75)))
+    for options in ({"seed": 1}, {"sessions": "never"}, {"lr": 0.03}, {"gap_seconds": 60}):
+        (name,) = options
+        assert {one for one, value in made(parts[0], **options).items() if value != first[one]} == {name}
+    assert made(replace(parts[0], reward="binary:3")) == first | {"rewards": "binary:3"}

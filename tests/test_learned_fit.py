@@ -100,6 +100,31 @@ def test_events_to_validate_with_are_the_last_ones_where_there_is_an_order(log):
     assert drawn.sum() == 11 and not np.array_equal(drawn, held)
 
 
+def test_where_the_share_rounds_to_nothing_the_last_event_of_everyone_validates():
+    people = np.repeat(np.arange(30), np.r_[1, np.full(29, 4)])  # one with a single event, which stays for training
+    log = InteractionLog.from_events(people, np.arange(117) % 9, np.arange(117) % 2, np.arange(117))
+    held = held_out_of(log, 0.1, 0)
+    assert np.flatnonzero(held).tolist() == (log.offsets[2:] - 1).tolist()
+    longer = np.append(people, np.full(6, 29))  # one with ten events, for whom the share is one
+    log = InteractionLog.from_events(longer, np.arange(123) % 9, np.arange(123) % 2, np.arange(123))
+    assert np.flatnonzero(held_out_of(log, 0.1, 0)).tolist() == [122]  # as it always was
+
+
+@pytest.mark.parametrize("model", ["mf", "sequential"])
+def test_users_of_two_events_are_fitted(model):
+    items, people = np.tile([0, 1, 2, 3], 20), np.repeat(np.arange(40), 2)
+    log = InteractionLog.from_events(people, items, (items % 2).astype(float), np.tile([0, 1], 40))
+    made = users.fit(log, embeddings.svd(log, dim=2), model, dim=2, max_epochs=1, n_members=1)
+    assert np.isfinite(made.predict(people, items)[0]).all()
+
+
+def test_users_of_one_event_leave_nothing_to_validate_with():
+    log = InteractionLog.from_events(range(5), range(5), [0, 1, 0, 1, 0], range(5))
+    with pytest.raises(DataError, match="two events or more, of which the last validates, got one at most of 5 users"):
+        held_out_of(log, 0.1, 0)
+    assert held_out_of(replace(log, times=None), 0.1, 0).sum() == 1  # as the message says
+
+
 def test_held_out_answers_are_not_fitted_in_the_search(log):
     """Planted leak: other answers in the held-out events must not change what is trained, only the loss."""
     task = task_of(log)
@@ -222,7 +247,28 @@ def _catalog(log):
         ),
         ({"dim": 0}, DataError, "dim must be an integer of at least 1, got 0"),
         ({"held_out": 1.0}, DataError, "held_out must lie between 0 and 1, got 1.0; give the share"),
-        ({"held_out": 0.001}, DataError, "some user must have events to validate with, got none at held_out=0.001"),
+        ({"held_out": "x"}, DataError, "held_out must lie between 0 and 1, got 'x'"),
+        ({"lr": 0}, DataError, r"lr must be a number above 0, got 0; give e\.g\. 0\.02"),
+        ({"lr": "fast"}, DataError, "lr must be a number above 0, got 'fast'"),
+        ({"l2": "x"}, DataError, "l2 must be one or more numbers above 0, got 'x'"),
+        ({"l2": [1.0], "model": "sequential"}, DataError, r"l2 must be a number of at least 0, got \[1\.0\]; give one"),
+        (
+            {"weight_decay": -1.0, "model": "sequential"},
+            DataError,
+            "weight_decay must be a number of at least 0, got -1",
+        ),
+        (
+            {"dropout": 1.0, "model": "sequential"},
+            DataError,
+            "dropout must be at least 0 and below 1, got 1.0; give the",
+        ),
+        (
+            {"seed": -1},
+            DataError,
+            r"seed must be a whole number of at least 0 and below 2\*\*62, got -1; give e\.g\. 0",
+        ),
+        ({"seed": 2**62, "model": "sequential"}, DataError, "seed must be a whole number of at least 0 and below"),
+        ({"gap_seconds": "1h", "sessions": "never"}, DataError, "gap_seconds must be at least 0, got '1h'; give the"),
         ({"l2": (0.0, 1.0)}, DataError, "l2 must be one or more numbers above 0, got"),
         ({"l2": ()}, DataError, "l2 must be one or more numbers above 0, got"),
         ({"misses": -1}, DataError, "misses must be a whole number of at least 0, got -1"),

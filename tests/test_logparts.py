@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recgym import InteractionLog
+from recgym import InteractionLog, datasets
 from recgym.errors import DataError, StoreError
 from recgym.log import parts as logparts_module
 
@@ -34,15 +34,24 @@ def rich(log):
     return replace(
         log,
         propensities=random.uniform(0.1, 1, log.n_events).astype(np.float32),
-        extra={"mood": np.array(["calm", "wild"])[random.integers(0, 2, log.n_events)], "n": np.arange(log.n_events)},
+        extra={
+            "mood": np.array(["calm", "wild"])[random.integers(0, 2, log.n_events)],
+            "n": np.arange(log.n_events),
+            "clicks": random.random((log.n_events, 2)) < 0.5,
+            "slate": np.array(["a", "bc"])[random.integers(0, 2, (log.n_events, 3))],
+        },
         users={
             "age": np.arange(log.n_users),
             "pair": np.array([("a", u) for u in range(log.n_users)] + [None], dtype=object)[:-1],
+            "likes": random.random((log.n_users, 3)) < 0.5,
         },
         titles=np.array([f"Title {i}" for i in range(log.n_items)], dtype=object),
         item_features={
             "vector": random.normal(size=(log.n_items, 3)).astype(np.float32),
             "genre": np.array(["x"] * log.n_items),
+            "genres": random.random((log.n_items, 5)) < 0.3,
+            "one": np.arange(log.n_items)[:, None] % 2 == 0,
+            "words": np.array(["", "höher", "x"])[random.integers(0, 3, (log.n_items, 2))],
         },
     )
 
@@ -61,6 +70,15 @@ def test_parts_together_are_the_log(n_parts, rich, tmp_path, monkeypatch):
     assert first == rich.n_users
     with pytest.raises(DataError, match=f"part must lie between 0 and {n_parts - 1}, got {n_parts}"):
         InteractionLog.from_parquet(tmp_path / "parts", n_parts)
+
+
+@pytest.mark.parametrize("name", sorted(datasets._MADE))
+def test_embedded_sets_come_back(name, tmp_path):
+    log = datasets.load(name)
+    log.to_parquet(tmp_path / "parts", 2)
+    assert_same(InteractionLog.from_parquet(tmp_path / "parts"), log)
+    second = InteractionLog.from_parquet(tmp_path / "parts", part=1)
+    assert_same(second, log.select_users(np.arange(log.n_users - second.n_users, log.n_users)))
 
 
 def test_parts_have_about_equally_many_events(tmp_path):

@@ -25,6 +25,13 @@ BAD_OPTIONS = [
     ({"render_mode": "human"}, r"render_mode must be one of \(None, 'ansi', 'rgb_array'\), got 'human'"),
     ({"autoreset_mode": "Later"}, r"autoreset_mode must be one of .*'NextStep'.*, got 'Later'"),
     ({"horizon": 0}, "horizon must be an integer of at least 1, got 0; raise it"),
+    ({"k": True}, "k must be an integer of at least 1, got True; give a whole number"),
+    ({"horizon": "9"}, "horizon must be an integer of at least 1, got '9'; give a whole number"),
+    ({"miss_reward": float("nan")}, r"miss_reward must be a finite number, got nan; give e\.g\. 0\.0"),
+    ({"miss_reward": -np.inf}, "miss_reward must be a finite number, got -inf"),
+    ({"miss_reward": "0"}, "miss_reward must be a finite number, got '0'"),
+    ({"miss_reward": None}, "miss_reward must be a finite number, got None"),
+    ({"miss_reward": True}, "miss_reward must be a finite number, got True"),
     ({"k": 1.5}, r"k must be an integer of at least 1, got 1\.5"),
     ({"max_episode_steps": 0}, "max_episode_steps must be an integer of at least 1, got 0"),
     ({"k": 36}, r"n_items must be at least frame_size \+ k = 41, got 40; lower frame_size or k"),
@@ -40,6 +47,14 @@ BAD_OPTIONS = [
 def test_bad_options(options, message):
     with pytest.raises(DataError, match=message):
         rows(2, **options)
+
+
+@pytest.mark.parametrize("miss_reward", [-1, -0.5, np.float32(-0.5), np.int64(2)])
+def test_any_finite_number_is_a_miss_reward(miss_reward):
+    env = rows(2, miss_reward=miss_reward)
+    env.reset(seed=0)
+    rewards = env.step(env.action_space.sample())[1]
+    assert np.isfinite(rewards).all()
 
 
 def test_no_rows():

@@ -3,9 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recgym.errors import DataError
+from recgym.evaluate import evaluate_ranking
 from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.policies import Popularity, RecentPopularity, Scorer, Uniform
+from recgym.scoring import recommend
+from recgym.stochastic import SoftmaxPolicy
 
 DAY = 86_400
 LOG = InteractionLog(
@@ -75,3 +79,38 @@ def test_recent_popularity_needs_times_and_days():
         RecentPopularity.fit(replace(LOG, times=None))
     with pytest.raises(ValueError, match=r"days must be above 0, got 0"):
         RecentPopularity.fit(LOG, days=0)
+
+
+class Whole:
+    """Has all that a scorer has, even before there is one."""
+
+    item_ids, reward = LOG.item_ids, LOG.reward
+
+    def scores(self, history):
+        return np.zeros((len(history.items), 4))
+
+
+@pytest.mark.parametrize("asked", [recommend, SoftmaxPolicy])
+def test_what_is_no_scorer_is_refused_in_words(asked):
+    what = r"a scorer must have item_ids, reward and scores\(history\), got "
+    with pytest.raises(DataError, match=what + r"function \(without item_ids, reward, scores\); give a fitted one"):
+        asked(lambda history: None)
+    with pytest.raises(DataError, match=what + r"the class Popularity itself \(without item_ids, reward\)"):
+        asked(Popularity)
+    with pytest.raises(DataError, match=what + r"InteractionLog \(without scores\)"):
+        asked(LOG)
+    with pytest.raises(DataError, match=what + r"the class Whole itself; give a fitted one"):
+        asked(Whole)
+    scorer = Popularity(np.array("a"), np.ones(1))
+    with pytest.raises(DataError, match=r"item_ids must be one id per item, .* got ndarray of shape \(\)"):
+        asked(scorer)
+
+
+def test_a_class_is_no_function_of_a_history():
+    with pytest.raises(DataError, match=r"or be a function of a history, got the class Popularity itself"):
+        evaluate_ranking(Popularity, LOG)
+
+
+def test_chance_needs_ids():
+    with pytest.raises(DataError, match=r"item_ids must be one id per item, .* got InteractionLog of shape \(\); give"):
+        Uniform(LOG)

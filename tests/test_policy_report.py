@@ -11,11 +11,12 @@ from recgym.__main__ import main
 from recgym.collection import collect, true_value
 from recgym.commands.evaluate_policy import build_policy, open_log
 from recgym.errors import DataError
+from recgym.frames import History
 from recgym.log import InteractionLog
-from recgym.ope.logged import decisions
+from recgym.ope.logged import decisions, evaluated_probabilities
 from recgym.ope.report import evaluate_policy
 from recgym.policies import Popularity
-from recgym.stochastic import SoftmaxPolicy
+from recgym.stochastic import GaussianPolicy, SoftmaxPolicy
 from recgym.users import ReplayUsers
 from recgym.vector import RecVectorEnv
 
@@ -161,6 +162,26 @@ def test_bad_policies(probabilities, message):
         evaluate_policy(log, policy)
 
 
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (
+            Popularity(np.arange(4), np.ones(4), "raw"),
+            r"got Popularity \(without probabilities\); give one, or",
+        ),
+        (GaussianPolicy(len, 1.0, np.arange(4), "raw"), r"got GaussianPolicy \(without probabilities\)"),
+        (lambda history: None, r"got function \(without item_ids, reward, probabilities\)"),
+        (Fixed, r"got the class Fixed itself \(without item_ids\)"),
+    ],
+)
+def test_what_is_no_policy(policy, message):
+    log = bandit_log()
+    with pytest.raises(DataError, match=r"a policy must have item_ids, reward and probabilities\(.*" + message):
+        evaluate_policy(log, policy)
+    with pytest.raises(DataError, match=message):
+        evaluated_probabilities(policy, log, decisions(log))
+
+
 def test_slates_and_empty_sessions_are_refused(world):
     log, env = world
     slates = RecVectorEnv(
@@ -237,6 +258,21 @@ def by_first_letter(log):
     return popularity
 
 
+def test_command_of_a_log_that_is_not_there(tmp_path, capsys):
+    arguments = ["evaluate-policy", "--log", str(tmp_path / "nowhere"), "--policy", "recgym.policies:Popularity"]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().err
+    assert "a log must be a folder" in printed and f"no such file or folder at {tmp_path / 'nowhere'}" in printed
+
+
+def test_temperature_infinity_is_the_uniform_policy():
+    policy, rest = build_policy("recgym.policies:Popularity", bandit_log(), np.inf, 0.0)
+    allowed = np.array([[True, True, False, True]])
+    history = History(np.full((1, 1), 4), np.zeros((1, 1)), np.zeros(1, dtype=int))
+    assert policy.probabilities(history, allowed) == pytest.approx(allowed / 3)
+    assert rest.n_users == 200
+
+
 def test_command_of_another_catalog(tmp_path, capsys):
     bandit_log().save(tmp_path / "log")
     arguments = ["evaluate-policy", "--log", str(tmp_path / "log"), "--policy", f"{__name__}:of_others"]
@@ -264,6 +300,14 @@ def test_names_of_policies():
         build_policy("nowhere", log, 1.0, 0.0)
     with pytest.raises(DataError, match=r"a policy must have item_ids, reward and probabilities.* got list"):
         build_policy("builtins:list", log.user_ids, 1.0, 0.0)
+    with pytest.raises(
+        DataError, match=r"the log alone, got recgym.policies:Uniform, which refuses it \(item_ids must"
+    ):
+        build_policy("recgym.policies:Uniform", log, 1.0, 0.0)
+    with pytest.raises(DataError, match=r"the log alone, got recgym:GaussianPolicy \(missing a required argument: 's"):
+        build_policy("recgym:GaussianPolicy", log, 1.0, 0.0)
+    with pytest.raises(DataError, match=r"of the log alone, got int for recgym.policies:SECONDS_PER_DAY; see --help"):
+        build_policy("recgym.policies:SECONDS_PER_DAY", log, 1.0, 0.0)
     policy, same = build_policy(f"{__name__}:Fixed", log, 1.0, 0.0)
     assert isinstance(policy, Fixed) and same is log
 

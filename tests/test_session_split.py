@@ -98,6 +98,9 @@ def test_sessions_are_maximal_runs_without_a_pause(times, gap):
     [
         ({"mode": "day"}, r"mode must be one of \('interval', 'one'\), got 'day'; choose one of them"),
         ({"gap_seconds": -1}, "gap_seconds must be at least 0, got -1; give the longest pause within a session"),
+        ({"gap_seconds": "1h"}, "gap_seconds must be at least 0, got '1h'; give the longest pause"),
+        ({"gap_seconds": float("nan")}, "gap_seconds must be at least 0, got nan"),
+        ({"gap_seconds": "1h", "mode": "one"}, "gap_seconds must be at least 0, got '1h'"),  # told, though not used
     ],
 )
 def test_bad_options(options, message):

@@ -109,6 +109,38 @@ def test_what_is_said_of_a_far_policy():
     assert "independent_ips, position 2 of 2: do not believe it" in said
 
 
+def test_no_overlap_of_whole_slates_gives_no_number_but_that_of_positions():
+    log = collect(policy(np.inf), make_env(2), 150, seed=0)
+    shown = log.items[log.extra["position"] >= 0].reshape(-1, 2)
+    wanted = shown[0, 0], shown[1, 1]  # at their positions in two logged slates, but together in none
+    assert wanted[0] != wanted[1] and not (shown == wanted).all(axis=1).any()
+    found = evaluate_policy(log, First(log, wanted))
+    rows = {row.estimator: row for row in found.estimates}
+    for name in ("slate_ips", "reward_interaction_ips"):
+        assert np.isnan(rows[name].interval.mean) and rows[name].note == "no estimate: nothing overlaps"
+    for name in ("independent_ips", "pseudo_inverse"):
+        assert rows[name].interval.mean > 0.0 and rows[name].note == "do not believe it: hardly any overlap"
+    assert found.diagnosis is None
+    assert found.warnings[0] == (
+        "estimates by weights of whole slates: there is none, as the evaluated policy could have shown the slates of "
+        "none of the 150 sessions"
+    )
+
+
+class First:
+    """Shows the first two allowed items of two and then all others, almost surely in that order."""
+
+    def __init__(self, log, items):
+        self.item_ids, self.reward, self.items = log.item_ids, log.reward, items
+
+    def probabilities(self, history, allowed):
+        order = np.array([*self.items, *np.setdiff1d(np.arange(allowed.shape[1]), self.items)])
+        first = order[np.argsort(~allowed[:, order], axis=1, kind="stable")[:, :2]]  # (B, 2)
+        odds = np.zeros(allowed.shape)
+        np.put_along_axis(odds, first, np.array([[1.0 - 1e-9, 1e-9]]), axis=1)
+        return odds
+
+
 def test_interacting_items_are_noticed():
     log = collect(policy(np.inf), make_env(2), 4000, seed=0)
     made, evaluated = slates(log), policy(0.8)
@@ -237,7 +269,7 @@ def test_pseudo_inverse_where_some_items_are_not_allowed():
     truth = (marginals[0] * worth).sum()
     reward = worth[np.arange(2), shown].sum(axis=1)
     n = len(shown)
-    values = _pseudo_inverse(reward, shown, np.repeat(marginals, n, axis=0), np.repeat(allowed, n, axis=0))
+    values = reward * _pseudo_inverse(shown, np.repeat(marginals, n, axis=0), np.repeat(allowed, n, axis=0))
     assert values.mean() == pytest.approx(truth)
 
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from conftest import make_log
 
-from agents import checkpoint, train
+from agents import DQN, checkpoint, dqn, train
+from agents.base import resolve_device
 from agents.ddpg import DDPG, Config
 from agents.reports import CsvRows, Evaluation, Progress, TensorBoard, every, together
 from agents.train import Run, fit, fit_online
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
 from recgym.env import RecVectorEnv
-from recgym.errors import StoreError
+from recgym.errors import DataError, StoreError
 from recgym.log import InteractionLog
 from recgym.users import ReplayUsers
 
@@ -104,6 +105,27 @@ def test_csv_rows_go_on_in_the_file_of_an_earlier_run(tmp_path):
     assert rows == [["step", "metric", "value"], ["1", "loss", "0.5"], ["1", "value", "2.0"], ["2", "loss", "0.25"]]
 
 
+def test_csv_rows_of_steps_that_were_lost_are_dropped(tmp_path):
+    """A killed run had written rows after its last checkpoint, the very last one in part."""
+    path = tmp_path / "losses.csv"
+    rows = CsvRows(path, 0)
+    for step in (2, 4, 6):
+        rows(step, {"loss": step / 2, "value": step})
+    with path.open("a") as file:
+        file.write("8,lo")
+    CsvRows(path, 4)(6, {"loss": 0.25})
+    with path.open(newline="") as file:
+        found = [(row["step"], row["metric"], row["value"]) for row in csv.DictReader(file)]
+    kept = [("2", "loss", "1.0"), ("2", "value", "2.0"), ("4", "loss", "2.0"), ("4", "value", "4.0")]
+    assert found == [*kept, ("6", "loss", "0.25")]
+    before = path.stat().st_ino, path.read_bytes()
+    CsvRows(path, 6)
+    assert (path.stat().st_ino, path.read_bytes()) == before  # nothing to drop, nothing written
+    CsvRows(path, 0)
+    assert path.read_text().splitlines() == ["step,metric,value"]
+    assert [found.name for found in tmp_path.iterdir()] == ["losses.csv"]
+
+
 def test_progress_shows_steps_and_losses(capsys):
     report = Progress(4, first_step=1, refresh=2)
     for step in range(2, 5):
@@ -118,6 +140,16 @@ def test_tensorboard_gets_scalars(tmp_path):
     TensorBoard(tmp_path)(3, {"loss": torch.tensor(0.5)})
     events = accumulator.EventAccumulator(str(tmp_path)).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(3, 0.5)]
+
+
+def test_tensorboard_shows_nothing_of_steps_that_were_lost(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    killed = TensorBoard(tmp_path)
+    for step in (2, 4, 6):
+        killed(step, {"loss": step})
+    TensorBoard(tmp_path, first_step=4)(5, {"loss": 0.5})
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 2.0), (4, 4.0), (5, 0.5)]
 
 
 def test_tensorboard_says_what_to_install(tmp_path, monkeypatch):
@@ -224,6 +256,32 @@ def test_fit_online_refuses_environments_it_would_misread(option):
         fit_online(DDPG(catalog, frame_size=2, device="cpu"), online_env(log, catalog, **option), 1)
 
 
+def test_fit_online_refuses_an_agent_of_other_items():
+    log = one_wish()
+    catalog = Catalog(np.vstack([np.eye(4), -np.eye(4)]), log.item_ids)
+    for other in (Catalog(np.eye(9), np.arange(9)), Catalog(catalog.embeddings, log.item_ids[::-1])):
+        agent = DDPG(other, frame_size=2, device="cpu", hidden=8)
+        with pytest.raises(
+            DataError, match=r"must have the same items in the same order, got \d and 8 items that diff"
+        ):
+            fit_online(agent, online_env(log, catalog), 1)
+
+
+def test_fit_online_takes_actions_of_numpy_and_torch_alike():
+    log = one_wish()
+    catalog = Catalog(np.vstack([np.eye(4), -np.eye(4)]), log.item_ids)
+
+    class OfNumPy(DDPG):
+        def act(self, history, *, explore=False):
+            return super().act(history, explore=explore).numpy()
+
+    def lived(agent_class):
+        agent = agent_class(catalog, frame_size=2, device="cpu", hidden=8)
+        return fit_online(agent, online_env(log, catalog), 12, batch_size=8, warm_up=8).columns.action
+
+    np.testing.assert_array_equal(lived(OfNumPy), lived(DDPG))
+
+
 def test_histories_of_observations_know_their_length():
     history = train.as_history({"items": np.array([[8, 8, 3], [1, 2, 3]]), "rewards": np.zeros((2, 3))}, 8)
     assert history.length.tolist() == [1, 3]
@@ -257,6 +315,67 @@ def test_a_command_resumes_to_the_same_end(toy, tmp_path):
     np.testing.assert_array_equal(whole.values["mrr"], resumed.values["mrr"])
     ends = [(tmp_path / name / "step-000000009" / "tensors.safetensors").read_bytes() for name in ("run", "parts")]
     assert ends[0] == ends[1]
+
+
+def test_rows_after_the_last_checkpoint_of_a_killed_run_are_dropped(toy, tmp_path):
+    train.train_agent(DDPG, toy(steps=5), Config(hidden=8))
+    path = tmp_path / "run" / "losses.csv"
+    CsvRows(path)(6, {"critic_loss": 9.0})  # as a run that was killed before it could save
+    train.train_agent(DDPG, toy(steps=9, resume=True), Config(hidden=8))
+    with path.open(newline="") as file:
+        rows = [(int(row["step"]), row["metric"], row["value"]) for row in csv.DictReader(file)]
+    assert len({row[:2] for row in rows}) == len(rows)
+    assert sorted({step for step, *_ in rows}) == [2, 4, 6, 8]
+    assert [step for step, *_ in rows] == sorted(step for step, *_ in rows)
+    assert (6, "critic_loss", "9.0") not in rows
+
+
+@pytest.mark.parametrize(("agent_class", "config"), [(DDPG, Config(hidden=8)), (DQN, dqn.Config(hidden=8, n_users=6))])
+def test_held_out_users_are_nobody_the_agent_knows(toy, agent_class, config):
+    named = []
+
+    class Watched(agent_class):
+        def scores(self, history):
+            named.append(history.user)
+            return super().scores(history)
+
+    train.train_agent(Watched, toy(steps=1), config)
+    assert named
+    assert all(user is None for user in named)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"steps": 0}, r"steps must be an integer of at least 1, got 0; raise it"),
+        ({"save_every": 0}, r"save_every must be an integer of at least 1, got 0; raise it"),
+        ({"log_every": -1}, r"log_every must be an integer of at least 1, got -1"),
+        ({"keep": 0}, r"keep must be an integer of at least 1, got 0"),
+        ({"batch_size": 0}, r"batch_size must be an integer of at least 1, got 0"),
+        ({"frame_size": 0}, r"frame_size must be an integer of at least 1, got 0"),
+        ({"dim": 0}, r"dim must be an integer of at least 1, got 0"),
+        ({"later": 1.5}, r"later must lie in 0\.\.1, got 1\.5"),
+        ({"test_size": -0.1}, r"test_size must lie in 0\.\.1, got -0\.1"),
+        ({"seed": -1}, r"seed must be a whole number of at least 0"),
+        ({"device": "gpu"}, r'device must be one that is here, got \'gpu\' \(.*\); use "cpu" or "auto"'),
+    ],
+    ids=lambda part: next(iter(part)) if isinstance(part, dict) else "",
+)
+def test_a_run_that_cannot_go_is_refused_before_anything_is_loaded(option, message):
+    with pytest.raises(DataError, match=message):
+        Run(**option)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_here_is_refused(catalog):
+    for make in (
+        lambda: Run(device="cuda"),
+        lambda: DDPG(catalog, device="cuda"),
+        lambda: DQN(catalog, device="cuda:1"),
+    ):
+        with pytest.raises(DataError, match=r'device must be one that is here, got \'cuda.*; use "cpu" or "auto"'):
+            make()
+    assert resolve_device("auto") == resolve_device(torch.device("cpu")) == torch.device("cpu")
 
 
 def test_a_command_does_not_write_over_a_run(toy):

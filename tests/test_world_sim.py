@@ -159,6 +159,26 @@ def test_an_unknown_option_of_a_world_without_data_is_named(world):
         make_vector_env(2, world=world, colour=3)
 
 
+def test_what_the_model_is_fitted_with_are_options_of_the_environment():
+    chosen = {"held_out": 0.25, "patience": 2, "lr": 0.05, "l2": [3.0]}
+    about = made(**chosen).users.about
+    assert {name: about[name] for name in chosen} == chosen
+    plain = made().users.about
+    assert (plain["held_out"], plain["patience"], plain["lr"], plain["l2"]) == (0.1, 5, 0.02, [2.0, 4.0, 8.0, 16.0])
+    with pytest.raises(DataError, match="held_out must lie between 0 and 1, got 2"):
+        made(held_out=2)
+
+
+def test_a_table_of_short_histories(tmp_path):
+    random = np.random.default_rng(0)
+    rows = [f"{user},{item},{random.integers(1, 6)},{at}" for user in range(40) for at, item in enumerate(range(5))]
+    (tmp_path / "per5.csv").write_text("\n".join(["u,i,r,t", *rows]))
+    columns = {"path": str(tmp_path / "per5.csv"), "user": "u", "item": "i", "reward": "r", "time": "t"}
+    fast = {"dim": 4, "max_epochs": 1, "n_members": 1, "frame_size": 3}
+    env = gym.make("recgym/Table-Sim-v0", **columns, **fast).unwrapped
+    assert env.users.about["held_out"] == 0.1 and len(env.users.user_ids) == 20
+
+
 def test_an_unknown_option_of_a_simulator_is_named():
     with pytest.raises(OptionError, match=r"options of synthetic must be among .*, got colour; drop those"):
         make_vector_env(2, world="sim", colour=3)

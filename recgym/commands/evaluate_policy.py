@@ -7,11 +7,11 @@ import importlib
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recgym.errors import DataError
+from recgym.errors import DataError, MissingDataError
 
 if TYPE_CHECKING:
     from recgym.log import InteractionLog
@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--temperature",
         type=float,
         default=1.0,
-        help="where the policy is a scorer: softmax temperature of its scores, standardised (default: %(default)s)",
+        help="where the policy is a scorer: softmax temperature of its scores, standardised; inf is the uniform policy "
+        "(default: %(default)s)",
     )
     parser.add_argument("--epsilon", type=float, default=0.0, help="share of uniform choices, likewise")
     parser.add_argument("--gamma", type=float, default=1.0, help="discount per step (default: %(default)s)")
@@ -76,6 +77,11 @@ def open_log(options: argparse.Namespace) -> InteractionLog:
     from recgym import datasets
     from recgym.log import InteractionLog
 
+    if not Path(options.log).exists():
+        raise MissingDataError(
+            f"a log must be a folder that InteractionLog.save wrote or a table, got no such file or folder at "
+            f"{options.log}; check the path"
+        )
     if Path(options.log).is_dir():
         return InteractionLog.open(options.log)
     if options.user is None or options.item is None:
@@ -113,7 +119,7 @@ def build_policy(
         log = log.select_users(np.flatnonzero(~half))
         print(f"fitted on every second session, evaluated on the {log.n_users:,} others")
     elif not isinstance(found, StochasticPolicy | Scorer) or inspect.isclass(found):
-        found = found(log)
+        found = _called(name, found, log)
     if isinstance(found, Scorer) and not isinstance(found, StochasticPolicy):
         found = SoftmaxPolicy(found, temperature, epsilon, standardise=True)
     if not isinstance(found, StochasticPolicy):
@@ -122,3 +128,20 @@ def build_policy(
             f"{type(found).__name__}; see recgym.stochastic.StochasticPolicy"
         )
     return found, log
+
+
+def _called(name: str, found: Any, log: InteractionLog) -> Any:
+    """Returns what a class or function makes of the log, after checking that the log is all it asks for."""
+    what = "a policy must be named as a policy, a scorer, or what makes one of the log alone"
+    if not callable(found):
+        raise DataError(f"{what}, got {type(found).__name__} for {name}; see --help")
+    try:
+        inspect.signature(found).bind(log)
+    except TypeError as error:
+        raise DataError(f"{what}, got {name} ({error}); name a function of the log that returns it") from None
+    except ValueError:  # a builtin that tells no signature
+        pass
+    try:
+        return found(log)
+    except DataError as error:
+        raise DataError(f"{what}, got {name}, which refuses it ({error}); name a function of the log") from error

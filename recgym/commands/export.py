@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exports as asked and returns the exit code."""
     from recgym import embeddings, export
+    from recgym.store import check_place
 
+    if options.format == "parquet" and not options.dry_run:
+        check_place(options.out)
     log = _log(options.dataset)
     train, test = log.split_users(test_size=options.test_size, seed=options.split_seed)
     if options.format == "hdf5" and not options.dim:
@@ -52,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return 0
     if options.format == "minari":
-        name = f"recgym/{log.name}/{options.split}-v0"
+        name = f"recgym/{_plain(log.name)}/{options.split}-v0"
         path = export.to_minari(part, options.out, name, catalog, env=_replaying(options, part), **rows)
     else:
         path = getattr(export, f"to_{options.format}")(part, options.out, catalog, **rows)
@@ -61,23 +65,35 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _replaying(options: argparse.Namespace, log: Any) -> Any:
-    """Returns the spec of the environment that replays these users event by event, or None for a saved log."""
+    """Returns the spec of the environment that replays these users event by event, or None where there is none.
+
+    There is none for a saved log, nor where decisions begin only after more events than a frame holds.
+    """
     import gymnasium as gym
 
+    if Path(options.dataset).is_dir() or (options.min_history or 0) > options.frame_size:
+        return None
     found = [spec for spec in gym.registry.values() if spec.kwargs.get("dataset") == options.dataset]
     spec = next((spec for spec in found if spec.id.startswith("recgym/") and "-Frame-v" in spec.id), None)
     if spec is None:
         return None
-    names = ("split", "split_seed", "test_size", "frame_size", "min_history", "end_of_log", "dim")
-    kwargs: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name)}
-    kwargs |= {"advance": "log", "horizon": int(log.lengths.max()), "repeats": "allow"}
+    names = ("split", "split_seed", "test_size", "frame_size", "min_history", "end_of_log")
+    kwargs: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    kwargs |= {"dim": options.dim} if options.dim else {}
+    kwargs |= {"advance": "log", "opening": "least", "horizon": int(log.lengths.max()), "repeats": "allow"}
     return replace(spec, kwargs=spec.kwargs | kwargs | {"action": "item", "observation": "history"})
+
+
+def _plain(name: str) -> str:
+    """Returns the name of a log as a part of a Minari id, which has no spaces or dots."""
+    return re.sub(r"[^\w-]+", "-", name).strip("-") or "log"
 
 
 def _log(name: str) -> Any:
     from recgym import datasets
     from recgym.log import InteractionLog
 
-    if Path(name).is_dir():
-        return replace(InteractionLog.open(name), name=Path(name).name)
+    folder = Path(name).resolve()  # so that "." has a name too
+    if folder.is_dir():
+        return replace(InteractionLog.open(folder), name=folder.name)
     return datasets.load(name)

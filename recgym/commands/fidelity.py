@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from recgym.errors import OptionError
+from recgym.options import check_seed
+
+_SHARE = 0.1  # of events held out by default
 _EPILOG = """\
 What is held out: the last tenth of each user's events, in the order of the log; of a log without times, drawn events.
 Of coat, the random coats are held out, liking (3 stars and more) is what is predicted, and policies are judged too.
+Of --halves only --dataset, --model, --weights, --seed and --device count; nothing is held out or written.
 The card is kept beside the fitted model, in the cache. Exit code 0 whatever the card says; read its words.
 """
 
@@ -20,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", choices=("mf", "sequential"), default="mf", help="kind of model (default: %(default)s)")
     add("--calibrate", action="store_true", help="refit its level on held-back training events (mf only)")
     add("--weights", choices=("propensity",), help="weigh training events by 1 / propensity")
-    add("--held-out", type=float, default=0.1, help="share of each user's events to judge on (default: %(default)s)")
+    add("--held-out", type=float, help=f"share of each user's events to judge on (default: {_SHARE})")
     add("--seed", type=int, default=0, help="of fits and simulated luck (default: %(default)s)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fit (default: %(default)s)")
     add("--out", type=Path, help="folder to write the card into as well")
@@ -29,12 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the card, keeps it beside the model, and returns 0."""
+    check_seed(options.seed)
     if options.halves:
         return _compare_halves(options)
     from recgym.fidelity import report
+    from recgym.fidelity.card import FILES
     from recgym.fidelity.prepare import fitted, parts
+    from recgym.store import check_place
 
-    train, held_out, at_random = parts(options.dataset, options.held_out, options.seed)
+    if options.out:
+        check_place(options.out, own=FILES)
+    share = _SHARE if options.held_out is None else options.held_out
+    train, held_out, at_random = parts(options.dataset, share, options.seed)
     print(f"{train}; {held_out.n_events:,} events held out", flush=True)
     wishes = {"weights": options.weights, "seed": options.seed, "device": options.device}
     model, folder = fitted(train, options.model, calibrate=options.calibrate, **wishes)
@@ -46,9 +57,23 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _compare_halves(options: argparse.Namespace) -> int:
-    """Prints how the simulators of training and test users of `-Sim-v0` differ."""
+    """Prints how the simulators of training and test users differ: of `-Sim-v0`, or of a log split as that is."""
+    from recgym.fidelity.prepare import fitted, saved
+    from recgym.users.difference import difference
     from recgym.worlds.sim import compare_halves
 
-    wishes = {"weights": options.weights, "fit_seed": options.seed, "device": options.device}
-    print(compare_halves(dataset=options.dataset, model=options.model, **wishes))
+    asked = {"--calibrate": options.calibrate, "--held-out": options.held_out is not None, "--out": options.out}
+    given = [name for name, value in asked.items() if value]
+    if given:
+        raise OptionError(
+            f"--halves must stand without --calibrate, --held-out and --out, got {', '.join(given)}; drop "
+            f"{'it' if len(given) == 1 else 'them'}, or --halves"
+        )
+    log = saved(options.dataset)
+    wishes = {"model": options.model, "weights": options.weights, "device": options.device}
+    if log is None:
+        print(compare_halves(dataset=options.dataset, fit_seed=options.seed, **wishes))
+    else:
+        train, test = (fitted(half, seed=options.seed, **wishes)[0] for half in log.split_users(test_size=0.5))
+        print(difference(train, test))
     return 0

@@ -42,6 +42,7 @@ _LOGGED: dict[str, _Maker] = {  # small and read anew each time, or with a cache
     "nowplaying": nowplaying,
 }
 _FORMAT = 2  # raise it when what a loader makes of the same files and options changes
+_TABLES = 2  # the same for tables alone
 
 
 def names() -> list[str]:
@@ -152,7 +153,7 @@ def _check_known(name: str, options: Mapping[str, Any], known: Mapping[str, Any]
 
 def _table(options: dict[str, Any]) -> InteractionLog:
     if "path" not in options:
-        raise DataError("a table needs path=, a CSV or Parquet file or a DataFrame, got none; name one")
+        raise DataError("a table needs path=, a CSV or Parquet file or a table in memory, got none; name one")
     source = options.pop("path")
     memory_limit = options.pop("memory_limit", None)
     made = make_options(options)
@@ -192,7 +193,7 @@ def _table_past_memory(source: Any, made: TableOptions, options: dict[str, Any],
 def _table_key(path: Path, options: Mapping[str, Any], code: list[Any]) -> dict[str, Any]:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     prints = [cache.fingerprint(file) for file in files if file.is_file()]
-    return {"files": prints, "code": code, "options": json.loads(json.dumps(options))}
+    return {"files": prints, "code": code, "options": json.loads(json.dumps(options)), "tables": _TABLES}
 
 
 def _entered(name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> InteractionLog:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 OWN_CODE = 1 << 24  # whole numbers below it are their own code; a table of so many is small
+_LARGEST_FLOAT = 2.0**53  # from here on a float stands for several whole numbers
 
 
 class Codes(NamedTuple):
@@ -52,13 +53,14 @@ class Coder:
         self._columns = columns
         if self.name in columns.objects:
             return self._add_mixed(columns.objects[self.name])
-        column = columns.table.column(self.name)
+        column = _without_floats(columns, self.name)
         if pa.types.is_integer(column.type) and len(column) and not column.null_count:
             numbers = column.to_numpy()
             if numbers.min() >= 0 and numbers.max() < OWN_CODE:
                 return numbers
+        empty = pa.array([], _plain_kind(column.type))
+        _as_ids(columns, self.name, empty)  # refuses other kinds before they are hashed
         if not pa.types.is_dictionary(column.type):
-            _as_ids(columns, self.name, pa.array([], column.type))  # refuses other kinds before they are hashed
             column = column.dictionary_encode()
         encoded = column.unify_dictionaries().combine_chunks()
         words = encoded.dictionary.cast(pa.string()) if columns.is_text else encoded.dictionary
@@ -119,7 +121,7 @@ class Coder:
         """Returns the ids of whole numbers that are their own code, and after them all others."""
         if self._mixed is not None or self._columns is None:
             return numbers if self._mixed is None else self._mixed[numbers]
-        kind = self._columns.table.column(self.name).type
+        kind = _plain_kind(self._columns.table.column(self.name).type)
         if self._columns.is_text:
             others = _whole_numbers(pa.array(self._others, pa.string()))
             if others.dtype.kind == "i":
@@ -127,11 +129,13 @@ class Coder:
             return as_ids([*map(str, numbers.tolist()), *self._others])
         if pa.types.is_integer(kind) and not self._others:
             return numbers.astype(kind.to_pandas_dtype())
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        kind = pa.int64() if pa.types.is_floating(kind) else kind
         return _as_ids(self._columns, self.name, pa.array([*numbers.tolist(), *self._others], kind))
 
     def _add_mixed(self, values: np.ndarray) -> np.ndarray:
-        present = ~np.array([one is None or one != one for one in values])
+        import pandas as pd
+
+        present = np.array([one is not None and one is not pd.NA and one == one for one in values])
         index, self._mixed = factorise(values[present], self.name)
         full = np.full(len(present), -1, dtype=np.int32)
         full[present] = index
@@ -162,14 +166,39 @@ def encode(columns: Columns, name: str) -> Codes:
     return Codes(place[codes], ids)
 
 
+def _plain_kind(kind: pa.DataType) -> pa.DataType:
+    """Returns what a column holds, be it written as a dictionary or not."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _without_floats(columns: Columns, name: str) -> pa.ChunkedArray:
+    """Returns a column of ids; of floats the whole numbers they are, as int64, null where one is NaN or missing.
+
+    Raises:
+        DataError: if a float is no whole number, or so large that floats beside it stand for it too.
+    """
+    column = columns.table.column(name)
+    kind = _plain_kind(column.type)
+    if not pa.types.is_floating(kind):
+        return column
+    numbers = column.cast(kind).to_numpy().astype(np.float64)  # NaN where missing
+    missing = np.isnan(numbers)
+    numbers[missing] = 0.0
+    with np.errstate(invalid="ignore"):  # of infinity
+        bad = (np.abs(numbers) >= _LARGEST_FLOAT) | (numbers % 1 != 0)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"column {name!r} of {columns.where} must hold whole numbers or text as ids, got {kind} with "
+            f"{numbers[row]} in {columns.place(row)} (floats are exact below 2**53); convert it"
+        )
+    return pa.chunked_array([pa.array(numbers.astype(np.int64), mask=missing)])
+
+
 def _as_ids(columns: Columns, name: str, words: pa.Array) -> np.ndarray:
     kind = words.type
     if pa.types.is_integer(kind):
         return words.to_numpy(zero_copy_only=False)
-    if pa.types.is_floating(kind):
-        numbers = words.to_numpy(zero_copy_only=False).astype(np.float64)
-        if (numbers % 1 == 0).all():
-            return numbers.astype(np.int64)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return _whole_numbers(words) if columns.is_text else as_ids(words.to_pylist())
     raise DataError(

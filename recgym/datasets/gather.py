@@ -158,7 +158,8 @@ def _present(columns: Columns, options: TableOptions, users: np.ndarray, items: 
     n_rows = columns.table.num_rows
     lacks = {}
     for name, codes in ((options.user, users), (options.item, items)):
-        if name in columns.objects or columns.table.column(name).null_count:
+        column = columns.table.column(name)
+        if name in columns.objects or column.null_count or not pa.types.is_integer(column.type):  # NaN is no null
             lacks[name] = codes == -1
     for other in (options.reward, options.time, options.propensity):
         if other is not None:

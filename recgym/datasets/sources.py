@@ -102,7 +102,7 @@ class Files:
             raise MissingDataError(
                 f"{self.name} must hold {file}, got no such member in {self.path}; get the zip again"
             )
-        return Text(f"{self.path}:{member}", partial(_open_member, self.path, member), separator, encoding, names)
+        return Text(f"{self.path}:{member}", partial(open_member, self.path, member), separator, encoding, names)
 
     def _member(self, file: str) -> str | None:
         """Returns the member that is `file`: in the folder named like the set, at the root, or in any one folder."""
@@ -164,8 +164,29 @@ def _open_file(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
+def only_member(path: Path) -> str:
+    """Returns the name of the one file in a zip, which is to be read as text.
+
+    Raises:
+        DataError: if it holds none or several, or one of Parquet, or is damaged.
+    """
+    with _zip_errors(path), zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if len(members) != 1 or members[0].lower().endswith((".parquet", ".pq")):
+        raise DataError(
+            f"a zip must hold one CSV file to be read as a table, got {len(members)} in {path}, e.g. {members[:3]}; "
+            "unpack it and name the file"
+        )
+    return members[0]
+
+
 @contextmanager
-def _open_member(path: Path, member: str) -> Iterator[BinaryIO]:
+def open_member(path: Path, member: str) -> Iterator[BinaryIO]:
+    """Opens a file in a zip for reading, and closes both.
+
+    Raises:
+        DataError: if the zip is damaged, or the file would unpack to far more than files do.
+    """
     with _zip_errors(path), zipfile.ZipFile(path) as archive:
         info = archive.getinfo(member)
         if info.file_size > _MOST_EXPANSION * info.compress_size + (1 << 20):

@@ -1,4 +1,4 @@
-"""Any table of events with named columns: a CSV or Parquet file, or a DataFrame."""
+"""Any table of events with named columns: a CSV or Parquet file, or a table in memory."""
 
 from __future__ import annotations
 
@@ -85,18 +85,21 @@ def make_options(options: dict[str, Any]) -> TableOptions:
     return made
 
 
-def read_table(source: str | Path | pd.DataFrame, options: TableOptions, name: str = "table") -> InteractionLog:
+def read_table(
+    source: str | Path | pd.DataFrame | pa.Table, options: TableOptions, name: str = "table"
+) -> InteractionLog:
     """Returns the log of a table.
 
     Args:
-        source: Path of a CSV file (also .gz, .bz2, .zst), a Parquet file (.parquet, .pq) or a folder of Parquet files,
-            which are read in the order of their names; or a DataFrame.
+        source: Path of a CSV file (also .gz, .bz2, .zst, or .zip of one), a Parquet file (.parquet, .pq) or a folder of
+            Parquet files, which are read in the order of their names; or a DataFrame, or a table of polars or Arrow.
         options: Which columns hold what, and the choices made.
         name: What the log is called.
 
     Raises:
         MissingDataError: if there is no such file.
-        DataError: if a column is missing or holds what it must not; the message names file, column and line.
+        DataError: if the source is none of these, or a column is missing or holds what it must not; the message names
+            file, column and line.
     """
     events.check_duplicates_choice(options.duplicates)
     loaded = load_events(blocks_of(source, options), options)

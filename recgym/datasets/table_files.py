@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from recgym.datasets.codes import encode
 from recgym.datasets.gather import Blocks
-from recgym.datasets.text import Text, TooNarrow, header, read_blocks, require_columns
+from recgym.datasets.sources import only_member, open_member
+from recgym.datasets.text import Text, TooNarrow, header, read_blocks, require_columns, require_different
 from recgym.errors import DataError, MissingDataError
 from recgym.rewards import takes_labels
 
@@ -41,17 +42,20 @@ class Columns:
     objects: dict[str, np.ndarray] = field(default_factory=dict)  # id columns of mixed kinds, (n,) object
 
 
-def blocks_of(source: str | Path | pd.DataFrame, options: TableOptions) -> Blocks:
+def blocks_of(source: str | Path | pd.DataFrame | pa.Table, options: TableOptions) -> Blocks:
     """Returns what yields the needed columns of a source block by block, as often as it is asked.
 
-    A DataFrame, and a file that functions of the user's own must see whole, come as one block.
+    What is in memory, and a file that functions of the user's own must see whole, comes as one block.
 
     Raises:
         MissingDataError: if there is no such file.
-        DataError: if it cannot be read as what its name says, or a column is missing; also while blocks are drawn.
+        DataError: if it is no table, cannot be read as what its name says, or a column is missing; also while blocks
+            are drawn.
     """
     if not isinstance(source, (str, Path)):
-        return lambda guessed: iter([from_frame(source, options)])
+        held = _in_memory(source)
+        make = _from_arrow if isinstance(held, pa.Table) else from_frame
+        return lambda guessed: iter([make(held, options)])
     path = Path(source)
     if not path.exists():
         raise MissingDataError(
@@ -61,6 +65,21 @@ def blocks_of(source: str | Path | pd.DataFrame, options: TableOptions) -> Block
     if options.transforms:
         return lambda guessed: iter([_transformed(path, options)])
     return partial(_file_blocks, path, options)
+
+
+def _in_memory(source: Any) -> pd.DataFrame | pa.Table:
+    """Returns a DataFrame of pandas as it is, and any other table that can give itself to Arrow (polars) as Arrow's."""
+    import pandas as pd
+
+    if isinstance(source, pd.DataFrame):
+        return source
+    if hasattr(source, "__arrow_c_stream__"):
+        with suppress(pa.ArrowException):  # one column is no table
+            return pa.table(source)
+    raise DataError(
+        "a table must be the path of a CSV or Parquet file, or a table of pandas, polars or Arrow, got "
+        f"{type(source).__name__}; pass one of them as path="
+    )
 
 
 def _file_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
@@ -119,7 +138,7 @@ def from_frame(frame: pd.DataFrame, options: TableOptions, where: str = "the Dat
                 f"a table transform must return a DataFrame, got {type(frame).__name__} from {called}; mend it"
             )
         where = f"what {called} returned"
-    require_columns(where, options.needed, [str(name) for name in frame.columns])
+    _check_names(where, options, [str(name) for name in frame.columns])
     if len(frame) == 0:
         raise DataError(f"{where} must hold at least one event, got no row; check how it was made")
     arrays, objects = {}, {}
@@ -138,6 +157,17 @@ def from_frame(frame: pd.DataFrame, options: TableOptions, where: str = "the Dat
             objects[name] = frame[name].to_numpy(dtype=object)
             arrays[name] = pa.chunked_array([pa.nulls(len(frame))])
     return Columns(pa.table(arrays), where, partial(_row, 0), objects=objects)
+
+
+def _from_arrow(table: pa.Table, options: TableOptions) -> Columns:
+    """Returns the needed columns of a table in memory that is not pandas', after the user's functions."""
+    where = "the table"
+    if options.transforms:
+        return from_frame(table.to_pandas(), options, where)
+    _check_names(where, options, table.column_names)
+    if table.num_rows == 0:
+        raise DataError(f"{where} must hold at least one event, got no row; check how it was made")
+    return Columns(table.select(options.needed), where, partial(_row, 0))
 
 
 def _csv_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
@@ -166,12 +196,18 @@ def _parquet_blocks(path: Path, options: TableOptions) -> Iterator[Columns]:
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:  # where the writer left checksums
         names: Sequence[str] = file.schema_arrow.names
         if not options.transforms:
-            require_columns(str(path), options.needed, names)
+            _check_names(str(path), options, names)
         for batch in file.iter_batches(_BATCH, columns=None if options.transforms else options.needed):
             yield Columns(pa.Table.from_batches([batch]), str(path), partial(_row, before))
             before += batch.num_rows
     if before == 0:
         raise DataError(f"{path} must hold at least one event, got no row; check how it was made")
+
+
+def _check_names(where: str, options: TableOptions, names: Sequence[str]) -> None:
+    """Raises a DataError unless each needed column is there once."""
+    require_columns(where, options.needed, names)
+    require_different(where, [name for name in names if name in options.needed])
 
 
 def _line(text: Text, before: int, row: int) -> str:
@@ -183,6 +219,8 @@ def _row(before: int, row: int) -> str:
 
 
 def _open(path: Path) -> AbstractContextManager[BinaryIO]:
+    if path.suffix.lower() == ".zip":
+        return open_member(path, only_member(path))
     return pa.input_stream(str(path), compression="detect")
 
 

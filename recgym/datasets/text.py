@@ -72,11 +72,7 @@ def header(text: Text) -> list[str]:
         raise DataError(f"{text.where} must hold a header line and events, got an empty file; check how it was made")
     if any(character in name for name in names for character in "\0\ufffd"):
         raise _wrong_encoding(text, "the header line")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"the columns of {text.where} must have different names, got {twice} more than once; rename them"
-        )
+    require_different(text.where, names)
     return names
 
 
@@ -207,6 +203,13 @@ def require_columns(where: str, wanted: Any, present: Sequence[str]) -> None:
             f"{where} must have the column{'s' if len(lacking) > 1 else ''} {', '.join(map(repr, lacking))}, "
             f"got {', '.join(map(repr, present))}; name the columns as they stand in the file"
         )
+
+
+def require_different(where: str, names: Sequence[str]) -> None:
+    """Raises a DataError if two columns have the same name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"the columns of {where} must have different names, got {twice} more than once; rename them")
 
 
 def refuse(where: str, column: str, must: str, bad: np.ndarray, values: Any, place: Callable[[int], str]) -> None:

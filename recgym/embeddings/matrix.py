@@ -8,6 +8,7 @@ from scipy import sparse
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.log import InteractionLog
+from recgym.options import is_whole
 
 
 def interactions(log: InteractionLog) -> sparse.csr_array:
@@ -23,10 +24,10 @@ def interactions(log: InteractionLog) -> sparse.csr_array:
 def check_dim(dim: int, log: InteractionLog) -> None:
     """Raises a DataError if item vectors of width `dim` cannot be fitted to the log."""
     most = min(log.n_users, log.n_items)
-    if not 1 <= dim <= most:
+    if not is_whole(dim) or not 1 <= dim <= most:
         raise DataError(
             f"dim must lie between 1 and {most}, the smaller of {log.n_users} users and {log.n_items} items, "
-            f"got {dim}; pass dim={most} or less"
+            f"got {dim!r}; pass dim={most} or less"
         )
 
 

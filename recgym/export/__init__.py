@@ -114,7 +114,7 @@ def to_minari(
         options: Of `Rows`.
 
     Raises:
-        DataError: as `to_hdf5` does, if the id has no version, or if minari is missing.
+        DataError: as `to_hdf5` does, if the id is none that Minari reads, or if minari is missing.
         StoreError: as `to_hdf5` does.
     """
     return episodes.write(_rows(log, catalog, options), Path(root), dataset_id, catalog, env)

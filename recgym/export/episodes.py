@@ -31,9 +31,9 @@ def write(
     """Writes rows as the Minari dataset `root/dataset_id`; see `recgym.export.to_minari`."""
     needed("minari", "minari")
     needed("h5py", "minari")
-    path, size = root / dataset_id, predicted_size(rows, catalog)
-    if not dataset_id.rpartition("-v")[2].isdigit():
-        raise DataError(f"a Minari id must end in -v and a number, got {dataset_id!r}; e.g. recgym/ml-1m/train-v0")
+    _check_id(dataset_id)
+    path, size = root.resolve() / dataset_id, predicted_size(rows, catalog)  # Minari joins a relative path to itself
+    store.check_place(path)
     borders = rows.episodes()
     users = np.flatnonzero(np.diff(borders))  # those with a row
     title = f"{dataset_id}, about {size / 1e6:,.1f} MB"
@@ -54,6 +54,7 @@ def write(
             _merge(parts, target / "data", whole)
             if catalog is not None:
                 np.save(target / "embeddings.npy", catalog.table)
+            store.write_manifest(target, "minari", VERSION, {"name": rows.log.name, "id": dataset_id})
     return path
 
 
@@ -66,6 +67,22 @@ def predicted_size(rows: Rows, catalog: Catalog | None) -> int:
     return int(len(rows) * width + n_episodes * (_OVERHEAD + _PER_INFO * len(infos) + 8 * rows.frame_size)) + (
         0 if catalog is None else catalog.table.nbytes
     )
+
+
+def _check_id(dataset_id: str) -> None:
+    """Raises DataError unless Minari can read the id: a wrong one spoils its listing of the whole root."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    name, _, number = dataset_id.rpartition("-v")
+    if not name or not number.isdecimal():
+        raise DataError(f"a Minari id must end in -v and a number, got {dataset_id!r}; e.g. recgym/ml-1m/train-v0")
+    try:
+        parse_dataset_id(dataset_id)
+    except ValueError:
+        raise DataError(
+            f"a Minari id must have letters, digits, '-' and '_' only between its '/', got {dataset_id!r}; e.g. "
+            f"recgym/ml-1m/train-v0"
+        ) from None
 
 
 def _storage(folder: Path, rows: Rows, env: Any = None) -> Any:

@@ -26,6 +26,7 @@ _GROUP = 1 << 17  # rows of a row group
 
 def write(rows: Rows, path: Path, catalog: Catalog | None) -> Path:
     """Writes rows as a folder of Parquet files; see `recgym.export.to_parquet`."""
+    store.check_place(path)
     log, size = rows.log, predicted_size(rows, catalog)
     title = f"{path.name}, at most {size / 1e6:,.1f} MB"
     with unfinished(path, size, rows, catalog, format="parquet", version=VERSION, part=_PART) as folder:

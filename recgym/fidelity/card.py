@@ -15,6 +15,7 @@ from recgym.fidelity.plots import Pictures, draw
 from recgym.metrics import Interval
 from recgym.store import atomic_folder
 
+FILES = ("card.json", "card.md", "card.html", "card.png")  # the last only with matplotlib
 _STYLE = (
     "body{font:16px/1.45 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;margin:.5rem 0 1rem}td,th{border-bottom:1px solid #ddd;padding:.25rem .7rem;"
@@ -51,6 +52,7 @@ class Card:
         leaks: In words what the model had seen of what it was judged on; empty where nothing.
         notes: What was not measured, and why.
         pictures: What the plots show.
+        fitted: How the model was fitted, see `recgym.fidelity.trust.how_fitted`.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Card:
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     pictures: Pictures = field(default_factory=Pictures)
+    fitted: Mapping[str, object] = field(default_factory=dict)
 
     def __getitem__(self, measure: str) -> Interval:
         return next(row.model for rows in self.rows.values() for row in rows if row.measure == measure)
@@ -82,9 +85,9 @@ class Card:
             folder: Becomes the card; an earlier card there is replaced.
 
         Raises:
-            StoreError: if it cannot be written to.
+            StoreError: if it cannot be written to, or anything but an earlier card is there.
         """
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, own=FILES) as temporary:
             picture = temporary / "card.png"
             drawn = draw(self.pictures, picture)
             card = self if drawn else replace(self, notes=(*self.notes, "Plots need matplotlib, which is not here."))
@@ -102,7 +105,8 @@ class Card:
             for row in section
         }
         words = {"trust": list(self.trust), "leaks": list(self.leaks), "notes": list(self.notes)}
-        return {"title": self.title, "kind": self.kind, "about": dict(self.about), "measures": rows, **words}
+        made = {"title": self.title, "kind": self.kind, "fitted": dict(self.fitted), "about": dict(self.about)}
+        return {**made, "measures": rows, **words}
 
     def markdown(self, picture: bool = False) -> str:
         """Returns the page as Markdown."""

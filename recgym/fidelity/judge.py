@@ -13,7 +13,7 @@ from recgym.fidelity.card import Card, Row, bare
 from recgym.fidelity.held_out import Questions, questions
 from recgym.fidelity.plots import Pictures
 from recgym.fidelity.replayed import replay, session_lengths
-from recgym.fidelity.trust import JUDGE, leaks, words
+from recgym.fidelity.trust import JUDGE, how_fitted, leaks, words
 from recgym.log import InteractionLog
 from recgym.log.session_split import split_sessions
 from recgym.metrics import mean_interval
@@ -89,6 +89,7 @@ def report(
         leaks=leaks(model, train, held_out),
         notes=tuple(_not_measured(sections, model)),
         pictures=Pictures(curves, samples, found),
+        fitted=how_fitted(model, train),
     )
 
 
@@ -192,6 +193,7 @@ def _about(
     how = "shown at random" if random else "later events of the same users"
     about = {
         "fitted on": f"{model.fitted_on.name}, {model.fitted_on.n_events:,} events, SHA-256 {model.fitted_on.log_hash}",
+        "fitted how": ", ".join(f"{name} {value}" for name, value in how_fitted(model, train).items()),
         "judged on": f"{held_out.n_events:,} events of {held_out.n_users:,} users, {how}",
         "rewards": f"{train.reward}, {low:.4g} to {high:.4g}; liked from {bound:.4g} on",
         "sequences": f"held-out items of {N_SEQUENCES:,} users at most, the first {LONGEST} of each, answers simulated",

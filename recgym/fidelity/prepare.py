@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from recgym import cache, datasets, embeddings
 from recgym.errors import DataError
 from recgym.fidelity.calibrate import fit_calibrated
+from recgym.fidelity.trust import how_fitted
 from recgym.log import InteractionLog
 from recgym.users import LearnedUsers, files
 from recgym.users.fitted_on import log_hash
@@ -30,13 +31,26 @@ def parts(name: str, share: float = 0.1, seed: int = 0) -> tuple[InteractionLog,
     if name == "coat":
         load = partial(datasets.load, "coat", reward="binary:3")
         return load(part="self-selected"), load(part="random"), True
-    if Path(name).is_dir():
-        log = InteractionLog.open(name)
-    elif name == "table":
-        raise DataError("a table must be saved first, got 'table'; load it, .save(folder), and give the folder")
-    else:  # the published order of ml-1m, as gaps and ties of its times tell of the rating on some copies
+    log = saved(name)
+    if log is None:  # the published order of ml-1m, as gaps and ties of its times tell of the rating on some copies
         log = datasets.load(name, order="sasrec") if name == "ml-1m" else datasets.load(name)
     return (*(log.split_random(share, seed) if log.times is None else log.split_ratio(share)), False)
+
+
+def saved(name: str) -> InteractionLog | None:
+    """Returns the log in the folder `name`, or None where it is the name of a data set.
+
+    Raises:
+        DataError: if it is a table, which has no name of its own.
+    """
+    if name == "coat":  # also what the folder of its files is called
+        return None
+    folder = Path(name).resolve()
+    if folder.is_dir():
+        return InteractionLog.open(folder)
+    if name == "table":
+        raise DataError("a table must be saved first, got 'table'; load it, .save(folder), and give the folder")
+    return None
 
 
 def fitted(
@@ -72,16 +86,29 @@ def fitted(
 
 
 def kept(users: LearnedUsers) -> list[str]:
-    """Returns what the newest card in the cache says of users of this kind, fitted on the same set without its end.
+    """Returns what cards in the cache say of users of this kind, fitted on the same set without its end.
+
+    Said is what the newest card says of users who were fitted alike; where there is none, what that of the most alike
+    says, under the differences.
 
     Args:
         users: Of an environment; they know all events of their people, so nothing is left to judge themselves on.
     """
-    name, kind = re.sub(r"[^A-Za-z0-9._-]", "_", users.fitted_on.name), users.answers.kind
-    found = cache.cache_dir().glob(f"entries/users-{name}-*/card/card.json")
-    cards = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in found]
-    cards = [(path, card) for path, card in cards if card["kind"] == kind]
-    if not cards:
+    ours = how_fitted(users, users.log)
+    found = []
+    for path in cache.cache_dir().glob("entries/users-*/card/card.json"):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        theirs = card.get("fitted", {})  # cards of earlier versions do not say what they are of
+        if card["kind"] == users.answers.kind and theirs.get("log") == ours["log"]:
+            found.append((_differences(theirs, ours), -path.stat().st_mtime, path, card))
+    if not found:
         return ["was not measured here: python -m recgym fidelity --dataset NAME does it"]
-    path, card = max(cards, key=lambda one: one[0].stat().st_mtime)
-    return [*(f"LEAK: {text}" for text in card["leaks"]), *card["trust"], f"see {path.with_suffix('.html')}"]
+    differences, _, path, card = min(found, key=lambda one: (len(one[0]), one[1]))
+    head = [f"of a differently fitted model: {'; '.join(differences)}"] if differences else []
+    return [*head, *(f"LEAK: {text}" for text in card["leaks"]), *card["trust"], f"see {path.with_suffix('.html')}"]
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Returns in words how models were fitted otherwise than ours."""
+    names = [name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)]
+    return [f"{name} {theirs.get(name)}, here {ours.get(name)}" for name in names]

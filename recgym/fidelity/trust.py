@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,20 @@ from recgym.users.learned import LearnedUsers
 RMSE, GAIN = "RMSE of the reward", "squared error less that of "  # names of measures
 JUDGE = "judge's accuracy, real or simulated"
 _PASSES, _SUSPECT = 0.55, 0.65  # accuracy of the judge up to which sequences pass, or nearly do
+_CHOSEN = ("log_hash", "n_epochs", "chosen l2", "validation log-loss", "calibration")  # what a fit finds in its log
 _ACCIDENTS = 5.0  # times as many accidental matches of two events' numbers as are expected
+
+
+def how_fitted(model: LearnedUsers, log: InteractionLog) -> dict[str, Any]:
+    """Returns what was asked of a fit, as JSON: equal for models of different people or events that were fitted alike.
+
+    Args:
+        model: Fitted on `log`.
+        log: Its name, its number of items and what was made of its rewards are told too.
+    """
+    asked = {name: value for name, value in model.about.items() if name not in _CHOSEN}
+    told = {"log": model.fitted_on.name, "items": model.n_items, "rewards": log.reward}
+    return told | {"calibrated": "calibration" in model.about} | asked
 
 
 def leaks(model: LearnedUsers, train: InteractionLog, held_out: InteractionLog) -> tuple[str, ...]:

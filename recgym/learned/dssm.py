@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from recgym.batches.negatives import Unconsumed
 from recgym.errors import DataError
+from recgym.learned.tensors import resolve_device
 from recgym.log import InteractionLog
 
 _CHUNK = 1 << 14  # rows that pass a tower at a time
@@ -80,7 +81,7 @@ class Options:
     sharpness: float  # bce loss: what the cosine is multiplied by
     unknown: float  # share of indices hidden in training where there are features
     seed: int  # of weights, order and negatives
-    device: str  # where it happens
+    device: str  # where it happens; "auto" is CUDA where there is one
 
 
 def fit_towers(
@@ -100,8 +101,9 @@ def fit_towers(
         report: Called with the mean loss after every epoch.
 
     Raises:
-        DataError: if there is nothing to learn from.
+        DataError: if there is nothing to learn from, or no such device.
     """
+    device = resolve_device(options.device)
     unconsumed, users_of = Unconsumed(log), log.event_users()
     events = np.flatnonzero(unconsumed.left[users_of] > 0)
     if len(events) < 2:
@@ -110,13 +112,13 @@ def fit_towers(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        users, items = (_Side(features, options) for features in (user_features, item_features))
+        users, items = (_Side(features, options, device) for features in (user_features, item_features))
     optimizer = torch.optim.Adam([*users.tower.parameters(), *items.tower.parameters()], lr=options.lr)
     random = np.random.default_rng(options.seed)
     n_rows = min(options.batch_size, len(events))
     losses: list[float] = []
     for _ in range(options.n_epochs):
-        total = torch.zeros((), device=options.device)
+        total = torch.zeros((), device=device)
         batches = random.permutation(events)[: len(events) // n_rows * n_rows].reshape(-1, n_rows)
         for rows in batches:
             asked = np.tile(users_of[rows], (options.n_negatives, 1))  # (n_negatives, B)
@@ -154,9 +156,9 @@ def dssm_loss(cosine: torch.Tensor, options: Options) -> torch.Tensor:
 class _Side:
     """One tower with the features of all its indices, on its device."""
 
-    def __init__(self, features: np.ndarray, options: Options) -> None:
-        self.tower = Tower(len(features), features.shape[1], options.dim).to(options.device)
-        self.features = torch.tensor(features, dtype=torch.float32, device=options.device)  # (n, m)
+    def __init__(self, features: np.ndarray, options: Options, device: torch.device) -> None:
+        self.tower = Tower(len(features), features.shape[1], options.dim).to(device)
+        self.features = torch.tensor(features, dtype=torch.float32, device=device)  # (n, m)
         self.unknown = options.unknown if features.shape[1] else 0.0
 
     def vectors(self, index: np.ndarray, random: np.random.Generator) -> torch.Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from recgym.errors import DataError
+
 
 def to_device(columns: Any, device: str | torch.device) -> Any:
     """Returns a NamedTuple of NumPy arrays (or None) as one of tensors on `device`; read-only arrays are copied."""
@@ -42,3 +44,18 @@ def shared(array: np.ndarray, dtype: str) -> torch.Tensor:
 def best_device() -> str:
     """Returns `"cuda"` where there is one, else `"cpu"`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """Returns the torch device named; `"auto"` is CUDA where there is one, else the CPU.
+
+    Raises:
+        DataError: if this machine has no such device, or torch cannot use it.
+    """
+    try:
+        found = torch.device(best_device() if str(device) == "auto" else device)
+        torch.empty(0, device=found)
+    except (AssertionError, RuntimeError) as error:  # what torch raises depends on how it was built
+        why = str(error).partition("\n")[0]
+        raise DataError(f'device must be one that is here, got {str(device)!r} ({why}); use "cpu" or "auto"') from error
+    return found

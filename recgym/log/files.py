@@ -38,6 +38,9 @@ def save_columns(columns: Mapping[str, np.ndarray | Path], about: Mapping[str, A
         columns: By name, as in `InteractionLog`; those of groups as `"extra/NAME"`.
         about: Name, reward transform and reward range of the log.
         folder: What `open_log` shall read.
+
+    Raises:
+        StoreError: if the folder cannot be written to, or holds anything but what recgym wrote.
     """
     with store.atomic_folder(folder) as target:
         stems = [f"{number:02d}" for number in range(len(columns))]

@@ -43,7 +43,7 @@ def write_parts(log: InteractionLog, folder: Path, n_parts: int) -> None:
 
     Raises:
         DataError: if there are not 1 to n_users parts.
-        StoreError: if the folder cannot be written to.
+        StoreError: if the folder cannot be written to, or holds anything but what recgym wrote.
     """
     if not 1 <= n_parts <= max(log.n_users, 1):
         raise DataError(
@@ -156,7 +156,8 @@ def _read(paths: list[Path], dtypes: Mapping[str, str]) -> dict[str, np.ndarray]
         if dtype.kind == "O":
             columns[name] = ids.from_json(json.loads(word) for word in column.to_pylist())
         elif pa.types.is_fixed_size_list(column.type):
-            columns[name] = column.combine_chunks().flatten().to_numpy().reshape(len(column), -1).astype(dtype)
+            flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)  # bits and text must be copied
+            columns[name] = flat.reshape(len(column), column.type.list_size).astype(dtype)
         else:
             columns[name] = column.to_numpy().astype(dtype, copy=False)
     return columns

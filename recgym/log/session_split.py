@@ -8,7 +8,7 @@ import numpy as np
 
 from recgym.errors import DataError
 from recgym.log.interaction_log import InteractionLog
-from recgym.options import check_choice
+from recgym.options import check_choice, is_number
 
 MODES = ("interval", "one")
 
@@ -52,10 +52,11 @@ def split_sessions(
         (['ann', 'ann'], [True, False])
     """
     check_choice("mode", mode, MODES)
+    check_gap(gap_seconds)
     begins = np.zeros(log.n_events, dtype=bool)
     begins[log.offsets[:-1][log.lengths > 0]] = True
     if mode == "interval":
-        times = _times(log, gap_seconds)
+        times = _times(log)
         begins[1:] |= np.diff(times) > gap_seconds
     first = np.flatnonzero(begins)  # (n_sessions,) event that opens each
     offsets = np.append(first, log.n_events).astype(np.int64)
@@ -86,11 +87,15 @@ def events_before(sessions: InteractionLog) -> np.ndarray:
     return begin - begin[np.maximum.accumulate(np.where(changes, np.arange(len(person)), 0))]
 
 
-def _times(log: InteractionLog, gap_seconds: int) -> np.ndarray:
+def check_gap(gap_seconds: float) -> None:
+    """Raises a DataError unless a gap is a number of seconds."""
+    if not is_number(gap_seconds) or gap_seconds < 0:
+        raise DataError(f"gap_seconds must be at least 0, got {gap_seconds!r}; give the longest pause within a session")
+
+
+def _times(log: InteractionLog) -> np.ndarray:
     if log.times is None:
         raise DataError(
             'sessions by mode="interval" need times, got a log without them; load its time column or pass mode="one"'
         )
-    if gap_seconds < 0:
-        raise DataError(f"gap_seconds must be at least 0, got {gap_seconds}; give the longest pause within a session")
     return log.times

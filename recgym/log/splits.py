@@ -59,7 +59,7 @@ def time_boundary(times: np.ndarray | None, test_size: float | None, when: Any) 
         return _seconds(when)
     if not _is_share(test_size):
         raise DataError(f"test_size must lie between 0 and 1, got {test_size!r}; give the share of the newest events")
-    n_test = _count(len(times), float(test_size or 0.0), "events")
+    n_test = n_held_out(len(times), float(test_size or 0.0), "events")
     return int(np.partition(times, len(times) - n_test)[len(times) - n_test])
 
 
@@ -75,13 +75,17 @@ def check_parts(n_train: int, n_test: int, how: str) -> None:
 def _random_part(n: int, test_size: float, seed: int, what: str) -> np.ndarray:
     if not _is_whole(seed) or seed < 0:
         raise DataError(f"seed must be a whole number of at least 0, got {seed!r}; give e.g. seed=0")
-    n_test = _count(n, test_size, what)
+    n_test = n_held_out(n, test_size, what)
     drawn = np.random.PCG64(int(seed)).random_raw(n)  # (n,) uint64
     return np.asarray(drawn <= np.partition(drawn, n_test - 1)[n_test - 1])
 
 
-def _count(n: int, test_size: float, what: str) -> int:
-    """Returns how many of `n` are held out: a share (between 0 and 1, rounded) or a count (1 to n - 1)."""
+def n_held_out(n: int, test_size: float, what: str) -> int:
+    """Returns how many of `n` are held out: a share (between 0 and 1, rounded) or a count (1 to n - 1).
+
+    Raises:
+        DataError: if it is neither, or `n` is below 2; `what` says in the message of what there are `n`.
+    """
     if n < 2:
         raise DataError(f"a split needs at least 2 {what}, got {n}; load more data")
     if _is_whole(test_size) and 1 <= test_size < n:

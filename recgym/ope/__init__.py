@@ -21,9 +21,10 @@ words whether to believe it. `recgym.evaluate_policy` does all of it for a log a
 | `independent_ips` | slates | of each position | positions do not interact | items compete |
 | `pseudo_inverse` | slates | `slate_moments`, `uniform_slate_moments` | rewards add up | items interact |
 
-`slope` chooses a clip, threshold or shrinkage. `importance_weights` and `session_weights` check propensities and
-divide; `effective_samples` and `diagnose` (a `Diagnosis`) say what the weights are worth. Estimators raise
-`NoOverlapError` where nothing overlaps and warn with `OverlapWarning` where hardly anything does.
+`slope` chooses a clip, threshold or shrinkage, whose bias an interval leaves out. `importance_weights` and
+`session_weights` check propensities and divide; `effective_samples` and `diagnose` (a `Diagnosis`) say what the weights
+are worth. Estimators raise `NoOverlapError` where nothing overlaps (for slates by position: at some position) and warn
+with `OverlapWarning` where hardly anything does.
 
 Example:
     >>> import numpy as np

@@ -20,12 +20,13 @@ class NoOverlapError(DataError):
     """The log holds nothing that the evaluated policy could have done."""
 
 
-def importance_weights(pi: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def importance_weights(pi: np.ndarray, beta: np.ndarray, unit: str = "item") -> np.ndarray:
     """Returns pi / beta (float64), after checking that both are probabilities and that the two policies overlap.
 
     Args:
         pi: Probability of each logged item under the evaluated policy, any shape, first axis decisions or sessions.
         beta: Probability with which the behaviour policy showed it, the same shape.
+        unit: What one probability is of, for the message where nothing overlaps.
 
     Raises:
         DataError: if the shapes differ, or a probability is missing, above 1, negative, or (`beta`) zero.
@@ -35,7 +36,7 @@ def importance_weights(pi: np.ndarray, beta: np.ndarray) -> np.ndarray:
         >>> importance_weights(np.array([0.5, 0.1]), np.array([0.25, 0.5])).tolist()
         [2.0, 0.2]
     """
-    pi, beta = _probabilities(pi, "pi"), _probabilities(beta, "beta")
+    pi, beta = as_probabilities(pi, "pi"), as_probabilities(beta, "beta")
     if pi.shape != beta.shape:
         raise DataError(
             f"pi and beta must have the same shape, got {pi.shape} and {beta.shape}; give one of each per logged item"
@@ -48,7 +49,7 @@ def importance_weights(pi: np.ndarray, beta: np.ndarray) -> np.ndarray:
         )
     if not pi.any():
         raise NoOverlapError(
-            f"some logged item must have a positive probability under the evaluated policy, got none of {pi.size}; "
+            f"some logged {unit} must have a positive probability under the evaluated policy, got none of {pi.size}; "
             f"this log says nothing about it: use a stochastic policy or a model (the direct method)"
         )
     return pi / beta
@@ -93,7 +94,8 @@ def finite(values: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _probabilities(values: np.ndarray, name: str) -> np.ndarray:
+def as_probabilities(values: np.ndarray, name: str) -> np.ndarray:
+    """Returns `values` as float64, after checking that there are some, none missing, all between 0 and 1."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0 or array.size == 0:
         raise DataError(f"{name} must hold at least one decision, got shape {array.shape}; give one per logged item")

@@ -14,6 +14,7 @@ from recgym.errors import DataError
 from recgym.metrics import Interval, mean_interval
 from recgym.ope.logged import Decisions
 from recgym.ope.q_features import PolicyView
+from recgym.ope.slate import weighed_slates
 from recgym.ope.slates import Slates, SlateView
 
 HYPERPARAMETERS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0, np.inf)
@@ -29,6 +30,7 @@ class Estimate:
     estimator: str
     interval: Interval
     note: str = ""
+    kept: float = 1.0  # share of the sum of weights that the estimator's parameter leaves, 0 to 1
 
 
 class Estimator(NamedTuple):
@@ -143,34 +145,49 @@ def of_slates(made: Slates, view: SlateView, can: Worth, reward_range: tuple[flo
         ),
     }
     if view.pseudo_inverse is not None:
-        estimators["pseudo_inverse"] = Estimator(_as_they_are, (view.pseudo_inverse,), None)
+        estimators["pseudo_inverse"] = Estimator(weighed_slates, (rewards.sum(axis=1), view.pseudo_inverse), None)
     return estimators
-
-
-def _as_they_are(values: np.ndarray) -> np.ndarray:
-    return values
 
 
 def estimate(name: str, estimator: Estimator, can: Worth, interval: str) -> Estimate:
     """Returns one row: the mean of the estimator's values and its interval, with what is to be said against it."""
     function, given, value_range, tuned = estimator
-    note = "the interval leaves out the error of the model" if function is ope.direct else ""
+    note, kept = "the interval leaves out the error of the model" if function is ope.direct else "", 1.0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ope.OverlapWarning)
         try:
             if tuned:
-                candidates = [function(*given, value) for value in HYPERPARAMETERS]
-                chosen = ope.slope(candidates)
-                values, note = candidates[chosen], f"parameter {HYPERPARAMETERS[chosen]:g}, chosen by SLOPE"
+                values, parameter = _tuned(function, given)
+                kept = _kept(function, given, parameter)
+                note = f"parameter {parameter:g}, chosen by SLOPE"
             else:
                 values = function(*given)
         except ope.NoOverlapError:
             return Estimate(name, Interval(np.nan, np.nan, np.nan), "no estimate: nothing overlaps")
-    notes = [note, "do not believe it: hardly any overlap" if caught else ""]
+    biased = "the interval leaves out the bias of the parameter" if kept < 1.0 else ""
+    notes = [note, biased, "do not believe it: hardly any overlap" if caught else ""]
     if interval == "bernstein" and value_range is None:
         notes.append("no Bernstein interval: its values depend on each other")
     found = interval_of(values, value_range, can, interval, len(HYPERPARAMETERS) if tuned else 1)
-    return Estimate(name, found, "; ".join(text for text in notes if text))
+    return Estimate(name, found, "; ".join(text for text in notes if text), kept)
+
+
+def _tuned(function: Callable[..., np.ndarray], given: tuple[Any, ...]) -> tuple[np.ndarray, float]:
+    """Returns the values at the parameter that SLOPE chooses, and the parameter."""
+    candidates = [function(*given, value) for value in HYPERPARAMETERS]
+    chosen = ope.slope(candidates)
+    return candidates[chosen], HYPERPARAMETERS[chosen]
+
+
+def _kept(function: Callable[..., np.ndarray], given: tuple[Any, ...], parameter: float) -> float:
+    """Returns the share of the sum of weights that a parameter leaves; 1 exactly where it changes none.
+
+    With rewards of 1 and a model of 0, values are weights.
+    """
+    reward, pi, beta, *model = given
+    only_weights = np.ones_like(reward), pi, beta, *(np.zeros_like(array) for array in model)
+    left, all_of_it = (function(*only_weights, value).sum() for value in (parameter, np.inf))
+    return float(left / all_of_it)
 
 
 def interval_of(

@@ -12,7 +12,7 @@ from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.ope import importance_weights
-from recgym.stochastic import StochasticPolicy
+from recgym.stochastic import StochasticPolicy, check_policy
 
 _SESSIONS_AT_ONCE = 256
 
@@ -137,7 +137,8 @@ def evaluated_probabilities(
     """Returns pi (n, T): the probability of each logged item under the policy, 1 where padded.
 
     Raises:
-        DataError: if the policy is of another catalog or other rewards than the log, or returns no probabilities.
+        DataError: if the policy is none, is of another catalog or other rewards than the log, or returns no
+            probabilities.
     """
     pi = np.ones(made.items.shape)
     for moment, probabilities in policy_moments(policy, log, made, max_history):
@@ -150,6 +151,7 @@ def policy_moments(
     policy: StochasticPolicy, log: InteractionLog, made: Made, max_history: int | None = None
 ) -> Iterator[tuple[Moment, np.ndarray]]:
     """Yields the moments of all decisions with the policy's probabilities (B, n_items), checked."""
+    check_policy(policy)
     if not np.array_equal(policy.item_ids, log.item_ids) or policy.reward != log.reward:
         raise DataError(
             f"policy and log must have the same items and rewards, got {len(policy.item_ids)} items with "

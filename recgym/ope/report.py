@@ -18,6 +18,7 @@ from recgym.ope.slates import Slates, SlateView, slate_view, slates
 from recgym.stochastic import StochasticPolicy
 
 _SECOND_OPINIONS = (("fqe", "sequential_dr"), ("direct", "doubly_robust"))
+_UNCUT = {"clipped_ips": "ips", "switch_dr": "doubly_robust", "dr_os": "doubly_robust"}  # at a parameter of infinity
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def evaluate_policy(
             but wide; no propensity below the smallest logged one is assumed, and it is cut to what a session can earn.
 
     Raises:
-        DataError: if the log lacks propensities or holds impossible ones, policy and log do not fit together, or
-            `interval` is unknown.
+        DataError: if `policy` has no probabilities, the log lacks propensities or holds impossible ones, policy and log
+            do not fit together, or `interval` is unknown.
     """
     if "step" in log.extra and int(np.max(log.extra["position"], initial=0)) > 0:
         return _of_slates(log, policy, gamma, max_history, interval)
@@ -97,7 +98,8 @@ def evaluate_policy(
     made_by = estimators.of_bandit if horizon == 1 else estimators.of_modelled_sessions
     rows = tuple(estimators.estimate(*one, can, interval) for one in made_by(made, view, fitted, can).items())
     diagnosis, said = _diagnosis(view.pi, made.beta)
-    return _evaluation(log, made.rewards, rows, diagnosis, said + _disagreements(rows), can, interval)
+    said += _biases(rows) + _disagreements(rows)
+    return _evaluation(log, made.rewards, rows, diagnosis, said, can, interval)
 
 
 def _of_slates(
@@ -135,7 +137,8 @@ def _diagnosis(pi: np.ndarray, beta: np.ndarray, of: str = "") -> tuple[ope.Diag
     try:
         diagnosis = ope.diagnose(ope.session_weights(pi, beta)[:, -1])
     except ope.NoOverlapError as error:
-        return None, [str(error)]
+        none = f"there is none, as the evaluated policy could have shown the slates of none of the {len(pi)} sessions"
+        return None, [f"estimates by weights of {of}: {none}" if of else str(error)]
     by = f"weights of {of}" if of else "weights"
     return diagnosis, [] if diagnosis.believable else [f"estimates by {by}: {diagnosis.verdict}"]
 
@@ -148,6 +151,19 @@ def _of_positions(made: Slates, view: SlateView) -> list[str]:
         if found is None or wrong:
             verdict = "do not believe it: nothing overlaps" if found is None else found.verdict
             said.append(f"independent_ips, position {place + 1} of {made.items.shape[2]}: {verdict}")
+    return said
+
+
+def _biases(rows: tuple[Estimate, ...]) -> list[str]:
+    """Returns what is to be said of intervals that leave out the bias of a parameter, where it seems to be large."""
+    said, found = [], {row.estimator: row.interval for row in rows if not np.isnan(row.interval.low)}
+    for row in rows:
+        uncut = _UNCUT.get(row.estimator, "")
+        faults = [f"its parameter cuts {1.0 - row.kept:.0%} of the weight"] if row.kept < 0.5 else []
+        if uncut in found and not found[uncut].low <= row.interval.mean <= found[uncut].high:
+            faults.append(f"the estimate lies outside the interval of {uncut}")
+        if faults:
+            said.append(f"do not believe the interval of {row.estimator}: {'; '.join(faults)}")
     return said
 
 

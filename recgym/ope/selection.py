@@ -16,7 +16,8 @@ def slope(candidates: Sequence[np.ndarray], *, confidence: float = 0.9) -> int:
     Candidates are sorted by the half-width c of their confidence interval, widest (least biased) first, and walked as
     long as |V_j - V_i| <= c_i + (sqrt(6) - 1) c_j for every earlier j; the last that agrees is chosen. It assumes that
     variance falls as bias rises, as for the clip of `clipped_ips`, the threshold of `switch_dr` and the shrinkage of
-    `dr_os`.
+    `dr_os`. It accepts a bias of the order of the wider intervals; an interval made from the chosen values leaves that
+    out and can miss the truth far more often than it says.
 
     Args:
         candidates: Per-decision values (n,) of the same estimator, one array per hyperparameter.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.ope.checks import finite, importance_weights, warn_if_thin
+from recgym.ope.checks import NoOverlapError, as_probabilities, finite, importance_weights, warn_if_thin
 
 
 def slate_ips(rewards: np.ndarray, pi: np.ndarray, beta: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def slate_ips(rewards: np.ndarray, pi: np.ndarray, beta: np.ndarray) -> np.ndarr
     Source: McInerney et al. (2020), Counterfactual evaluation of slate recommendations with sequential reward
         interactions, KDD, section 3.
     """
-    weights = importance_weights(pi, beta)
+    weights = importance_weights(pi, beta, "slate")
     if weights.ndim != 1:
         raise DataError(f"joint probabilities must have shape (n,), got {weights.shape}; give one per slate")
     warn_if_thin(weights)
@@ -47,6 +47,9 @@ def independent_ips(rewards: np.ndarray, pi: np.ndarray, beta: np.ndarray) -> np
     Source: Li et al. (2018), Offline evaluation of ranking policies with click models, KDD.
     """
     weights = _position_weights(pi, beta)
+    _check_overlap(weights)
+    for position in range(weights.shape[1]):
+        warn_if_thin(weights[:, position])
     return (weights * _rewards(rewards, *weights.shape)).sum(axis=1)
 
 
@@ -63,9 +66,9 @@ def reward_interaction_ips(rewards: np.ndarray, pi: np.ndarray, beta: np.ndarray
 
     Source: McInerney et al. (2020), eq. 9.
     """
-    weights = np.cumprod(_position_weights(pi, beta, conditional=True), axis=1)  # (n, k)
-    if weights[:, -1].any():
-        warn_if_thin(weights[:, -1])
+    weights = np.cumprod(_position_weights(pi, beta), axis=1)  # (n, k)
+    _check_overlap(weights)
+    warn_if_thin(weights[:, -1])
     return (weights * _rewards(rewards, *weights.shape)).sum(axis=1)
 
 
@@ -85,14 +88,42 @@ def pseudo_inverse(
         beta_moments: Gamma (k * n_items, k * n_items), see `slate_moments` and `uniform_slate_moments`.
 
     Source: Swaminathan et al. (2017), Off-policy evaluation for slate recommendation, NIPS, eq. 4.
+
+    Raises:
+        DataError: if shapes disagree, an item is not between 0 and n_items - 1, `pi_positions` are no probabilities or
+            sum to more than 1 at a position, a number is not finite, or a pair of the evaluated policy had no chance.
     """
-    slates, pi_positions = np.asarray(slates), np.asarray(pi_positions, dtype=np.float64)
+    return weighed_slates(reward, pseudo_inverse_weights(slates, pi_positions, beta_moments))
+
+
+def weighed_slates(reward: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns weights * reward, both (n,) and one per slate, after warning where the weights are thin."""
+    warn_if_thin(weights)
+    return weights * finite(reward, "reward", weights.shape)
+
+
+def pseudo_inverse_weights(slates: np.ndarray, pi_positions: np.ndarray, beta_moments: np.ndarray) -> np.ndarray:
+    """Returns the weights pi_x' Gamma^+ 1_s (n,) of `pseudo_inverse`: 1 in expectation, negative ones among them."""
+    slates, pi_positions, beta_moments = (np.asarray(array) for array in (slates, pi_positions, beta_moments))
+    if pi_positions.ndim != 3:
+        raise DataError(
+            f"pi_positions must have shape (n, k, n_items), got {pi_positions.shape}; give every item at every position"
+        )
     n, k, n_items = pi_positions.shape
     if slates.shape != (n, k) or beta_moments.shape != (k * n_items, k * n_items):
         raise DataError(
             f"slates must have shape ({n}, {k}) and beta_moments ({k * n_items}, {k * n_items}) to fit pi_positions, "
             f"got {slates.shape} and {beta_moments.shape}; align them"
         )
+    _check_items(slates, n_items)
+    pi_positions = as_probabilities(pi_positions, "pi_positions")
+    sums = pi_positions.sum(axis=2)
+    if (sums > 1.0 + 1e-4).any():
+        raise DataError(
+            f"pi_positions must sum to at most 1 over the items of a position, got {sums.max():g} "
+            f"({np.count_nonzero(sums > 1.0 + 1e-4)} of {sums.size} positions); give marginal probabilities"
+        )
+    beta_moments = finite(beta_moments, "beta_moments", beta_moments.shape)
     unseen = pi_positions.reshape(n, -1)[:, np.diag(beta_moments) == 0.0]
     if (unseen > 0.0).any():
         raise DataError(
@@ -101,17 +132,19 @@ def pseudo_inverse(
         )
     inverse = np.linalg.pinv(beta_moments, hermitian=True)
     seen = inverse[slates + n_items * np.arange(k)].sum(axis=1)  # (n, k * n_items): Gamma^+ 1_s
-    weights = np.einsum("nc,nc->n", seen, pi_positions.reshape(n, -1))
-    return weights * finite(reward, "reward", (n,))
+    weights: np.ndarray = np.einsum("nc,nc->n", seen, pi_positions.reshape(n, -1))
+    return weights
 
 
 def slate_moments(slates: np.ndarray, probabilities: np.ndarray, n_items: int) -> np.ndarray:
     """Returns Gamma (k * n_items, k * n_items) of a policy given by all its slates (m, k) and probabilities (m,)."""
     slates = np.asarray(slates)
     m, k = slates.shape
+    _check_items(slates, n_items)
+    probabilities = as_probabilities(finite(probabilities, "probabilities", (m,)), "probabilities")
     pairs = np.zeros((m, k * n_items))
     pairs[np.arange(m)[:, None], slates + n_items * np.arange(k)] = 1.0  # 1_s
-    return pairs.T @ (pairs * np.asarray(probabilities)[:, None])
+    return pairs.T @ (pairs * probabilities[:, None])
 
 
 def uniform_slate_moments(n_items: int, k: int) -> np.ndarray:
@@ -126,14 +159,33 @@ def uniform_slate_moments(n_items: int, k: int) -> np.ndarray:
     return np.kron(np.eye(k), same) + np.kron(1.0 - np.eye(k), other)
 
 
-def _position_weights(pi: np.ndarray, beta: np.ndarray, conditional: bool = False) -> np.ndarray:
+def _position_weights(pi: np.ndarray, beta: np.ndarray) -> np.ndarray:
     weights = importance_weights(pi, beta)
     if weights.ndim != 2:
         raise DataError(f"pi and beta must have shape (n, k), got {weights.shape}; give one per position")
-    if not conditional:
-        for position in range(weights.shape[1]):
-            warn_if_thin(weights[:, position])
     return weights
+
+
+def _check_overlap(weights: np.ndarray) -> None:
+    """Refuses weights of positions (n, k) that are all 0 at one: the rewards there would silently count as 0."""
+    empty = np.flatnonzero(~weights.any(axis=0))
+    if len(empty):
+        raise NoOverlapError(
+            f"some logged slate must be possible under the evaluated policy at every position, got none of "
+            f"{len(weights)} at position {empty[0] + 1} of {weights.shape[1]}; nothing is known of the rewards there: "
+            f"use a stochastic policy, or evaluate the positions above alone"
+        )
+
+
+def _check_items(slates: np.ndarray, n_items: int) -> None:
+    if not np.issubdtype(slates.dtype, np.integer):
+        raise DataError(f"slates must hold item indices, got {slates.dtype} numbers; give integers")
+    outside = (slates < 0) | (slates >= n_items)
+    if outside.any():
+        raise DataError(
+            f"items of slates must be between 0 and {n_items - 1}, got {slates[outside][0]} "
+            f"({np.count_nonzero(outside)} of {slates.size}); give item indices"
+        )
 
 
 def _rewards(rewards: np.ndarray, n: int, k: int | None = None) -> np.ndarray:

@@ -10,6 +10,7 @@ from recgym import ope
 from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.ope.logged import policy_moments
+from recgym.ope.slate import pseudo_inverse_weights
 from recgym.rng import RowRandom
 from recgym.stochastic import StochasticPolicy, slate_marginals, slate_propensities
 
@@ -36,7 +37,7 @@ class SlateView(NamedTuple):
     pi: np.ndarray  # (n, T, k) of the item at its position
     pi_given: np.ndarray  # (n, T, k) the same given the items above
     pi_slate: np.ndarray  # (n, T) of the whole slate
-    pseudo_inverse: np.ndarray | None  # (n,) values of the first slates, where the log allows it
+    pseudo_inverse: np.ndarray | None  # (n,) pseudo-inverse weights of the first slates, where the log allows it
 
 
 def slates(log: InteractionLog) -> Slates:
@@ -87,7 +88,7 @@ def slate_view(
 ) -> SlateView:
     """Returns how likely the policy would have been to show the logged slates.
 
-    The marginals of the first two positions are exact, those of later ones averages over drawn beginnings. Values of
+    The marginals of the first two positions are exact, those of later ones averages over drawn beginnings. Weights of
     `recgym.ope.pseudo_inverse` are there for sessions of one slate that was drawn uniformly from what was allowed, as
     then E_beta[1_s 1_s'] is known.
     """
@@ -102,23 +103,23 @@ def slate_view(
         joint[rows, step] = given[rows, step].prod(axis=1)
         if pseudo is not None and _is_uniform(made.beta_given[rows, step], moment.allowed):
             marginals = slate_marginals(probabilities, shown.shape[1], random)
-            pseudo[rows] = _pseudo_inverse(made.rewards[rows, step].sum(axis=1), shown, marginals, moment.allowed)
+            pseudo[rows] = _pseudo_inverse(shown, marginals, moment.allowed)
         else:
             pseudo = None
     return SlateView(pi, given, joint, pseudo)
 
 
-def _pseudo_inverse(reward: np.ndarray, shown: np.ndarray, marginals: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Returns pseudo-inverse values (B,) of slates drawn uniformly; items are renumbered among the allowed ones."""
+def _pseudo_inverse(shown: np.ndarray, marginals: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Returns pseudo-inverse weights (B,) of slates drawn uniformly; items are renumbered among the allowed ones."""
     number = np.cumsum(allowed, axis=1) - 1  # (B, n_items)
-    values = np.zeros(len(reward))
+    weights = np.zeros(len(shown))
     for m in np.unique(allowed.sum(axis=1)):
         rows = np.flatnonzero(allowed.sum(axis=1) == m)
         own = np.take_along_axis(number[rows], shown[rows], axis=1)
         of_allowed = np.moveaxis(marginals[rows], 1, 2)[allowed[rows]].reshape(len(rows), m, -1)
         moments = ope.uniform_slate_moments(int(m), shown.shape[1])
-        values[rows] = ope.pseudo_inverse(reward[rows], own, np.moveaxis(of_allowed, 2, 1), moments)
-    return values
+        weights[rows] = pseudo_inverse_weights(own, np.moveaxis(of_allowed, 2, 1), moments)
+    return weights
 
 
 def _is_small(log: InteractionLog, made: Slates) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.options import check_choice
+from recgym.options import check_choice, is_number
 from recgym.rng import RowRandom
 
 CLICKS = ("independent", "cascade", "position")
@@ -45,8 +45,9 @@ class Clicks:
     def __post_init__(self) -> None:
         check_choice("clicks", self.model, CLICKS)
         for name in ("attraction", "examination"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise DataError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}; give a probability")
+            value = getattr(self, name)
+            if not is_number(value) or not 0.0 < value <= 1.0:
+                raise DataError(f"{name} must be above 0 and at most 1, got {value!r}; give a probability")
 
     def draw(self, wanted: Any, random: RowRandom, rows: Any) -> np.ndarray:
         """Returns which places are clicked (B, k) bool.

@@ -30,7 +30,7 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], ids: Mapping[str, np.nd
     """Writes a model as one folder, all or nothing.
 
     Raises:
-        StoreError: if the folder cannot be written to.
+        StoreError: if the folder cannot be written to, or holds anything but what recgym wrote.
     """
     with atomic_folder(folder) as temporary:
         write(temporary, arrays, ids, about)

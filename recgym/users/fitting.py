@@ -12,7 +12,7 @@ import numpy as np
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.options import check_choice, check_items
+from recgym.options import check_choice, check_items, check_seed
 from recgym.users.answers import Answers
 from recgym.users.factors import Factors
 from recgym.users.fitted_on import FittedOn
@@ -79,6 +79,7 @@ def fit(
     check_choice("weights", weights, (None, "propensity"))
     check_choice("device", device, ("auto", "cpu", "cuda"))
     check_items(log.item_ids, catalog.item_ids, 1)
+    check_seed(seed)
     chosen = options_of(model, options)
     leaving = fit_leaving(log, sessions, gap_seconds)
     seen = FittedOn.of(log)

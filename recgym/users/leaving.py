@@ -9,7 +9,7 @@ import numpy as np
 
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.log.session_split import split_sessions
+from recgym.log.session_split import check_gap, split_sessions
 from recgym.options import check_choice
 
 SESSIONS = ("one", "interval", "never")
@@ -88,6 +88,7 @@ def fit_leaving(log: InteractionLog, sessions: str = "one", gap_seconds: int = 3
         DataError: if `sessions` is unknown, there are no times, or no session is known to be over.
     """
     check_choice("sessions", sessions, SESSIONS)
+    check_gap(gap_seconds)
     if sessions == "never":
         return Leaving(np.zeros(0), np.zeros(2))
     cut = split_sessions(log, sessions, gap_seconds)

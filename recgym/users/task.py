@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from recgym.errors import DataError, OptionError
 from recgym.log import InteractionLog, splits
-from recgym.options import check_sizes
+from recgym.options import check_sizes, is_number
 
 _MOST_LEVELS = 16  # different rewards; more are put into as many groups
 
@@ -28,7 +28,7 @@ class FactorOptions:
     batch_size: int | None = None  # events of an update; None: a fiftieth of them, 64 to 8192
     max_epochs: int = 30
     patience: int = 5  # epochs without a new lowest loss
-    held_out: float = 0.1  # share of events to validate with
+    held_out: float = 0.1  # share of events to validate with; where that rounds to none of anybody's, one of each user
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SequentialOptions:
     max_length: int = 128  # events of a history that pass at a time
     max_epochs: int = 20
     patience: int = 3  # epochs without a new lowest loss
-    held_out: float = 0.1  # share of events to validate with
+    held_out: float = 0.1  # share of events to validate with; where that rounds to none of anybody's, one of each user
 
 
 Options = FactorOptions | SequentialOptions
@@ -115,13 +115,20 @@ def options_of(model: str, options: Mapping[str, Any]) -> Options:
     made = kind(**options)
     sizes = {"n_members", "dim", "hidden", "batch_size", "max_length", "max_epochs", "patience"} & set(known)
     check_sizes(**{name: getattr(made, name) for name in sizes if getattr(made, name) is not None})
-    if not 0.0 < made.held_out < 1.0:
-        raise DataError(f"held_out must lie between 0 and 1, got {made.held_out}; give the share that validates")
+    if not is_number(made.held_out) or not 0.0 < made.held_out < 1.0:
+        raise DataError(f"held_out must lie between 0 and 1, got {made.held_out!r}; give the share that validates")
+    if not is_number(made.lr) or made.lr <= 0:
+        raise DataError(f"lr must be a number above 0, got {made.lr!r}; give e.g. {kind.lr}")
     if isinstance(made, FactorOptions):
-        pulls = (made.l2,) if isinstance(made.l2, (int, float)) else tuple(made.l2)
-        if not pulls or min(pulls) <= 0:
+        pulls = np.ravel(np.asarray(made.l2, dtype=object)).tolist()
+        if not pulls or not all(is_number(pull) and pull > 0 for pull in pulls):
             raise DataError(f"l2 must be one or more numbers above 0, got {made.l2!r}; give e.g. (4.0, 8.0)")
-        return FactorOptions(**asdict(made) | {"l2": tuple(float(pull) for pull in pulls)})
+        return replace(made, l2=tuple(float(pull) for pull in pulls))
+    for name in ("l2", "weight_decay"):
+        if not is_number(getattr(made, name)) or getattr(made, name) < 0:
+            raise DataError(f"{name} must be a number of at least 0, got {getattr(made, name)!r}; give one")
+    if not is_number(made.dropout) or not 0.0 <= made.dropout < 1.0:
+        raise DataError(f"dropout must be at least 0 and below 1, got {made.dropout!r}; give the share left out")
     return made
 
 
@@ -153,14 +160,19 @@ def _grouped(log: InteractionLog, found: np.ndarray) -> np.ndarray:
 
 
 def held_out_of(log: InteractionLog, share: float, seed: int) -> np.ndarray:
-    """Returns which events validate (n_events,) bool: everyone's last where there is an order, else drawn ones."""
+    """Returns which events validate (n_events,) bool: everyone's last where there is an order, else drawn ones.
+
+    Of histories so short that `share` rounds to nothing for everybody, the last event validates.
+    """
     if log.times is None:
         return splits.held_out_events(log.n_events, share, seed)
     held = splits.last_share_of_users(log.offsets, share)
     if not held.any():
+        held = splits.last_events_of_users(log.offsets, 1)
+    if not held.any():
         raise DataError(
-            f"some user must have events to validate with, got none at held_out={share} and {log.lengths.max()} events "
-            "at most; raise held_out"
+            f"some user must have two events or more, of which the last validates, got one at most of {log.n_users} "
+            "users; load longer histories, or the log without its times, of which drawn events validate"
         )
     return held
 

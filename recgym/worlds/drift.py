@@ -54,7 +54,7 @@ def world(
         seed: Which world.
         split: Who is served: `"train"`, `"test"` or `"all"`.
         split_seed: Who is held out.
-        test_size: Share of people held out.
+        test_size: How many are held out: a share between 0 and 1, or a count of people.
     """
     crowd = populate(
         n_users=n_users,

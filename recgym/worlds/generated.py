@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recgym.options import check_choice, check_sizes
+from recgym.errors import DataError
+from recgym.log.splits import n_held_out
+from recgym.options import check_choice, check_sizes, check_whole
 from recgym.rng import normals, uniforms
 from recgym.users.parts.base import Items
 from recgym.worlds.logs import SPLITS
@@ -23,11 +25,24 @@ class Population(NamedTuple):
 
 
 def serve(n_users: int, split: str, split_seed: int, test_size: float) -> np.ndarray:
-    """Returns the users of one part (n,) int64, ascending: `test_size` of all are held out, by a seeded order."""
+    """Returns the users of one part (n,) int64, ascending.
+
+    Args:
+        n_users: People.
+        split: The part: `"train"`, `"test"` or `"all"`.
+        split_seed: Who is held out.
+        test_size: How many are, as for `InteractionLog.split_users`: a share between 0 and 1, or a count from 1 on.
+
+    Raises:
+        DataError: if the split is unknown, a size is out of range, or nobody is in the part.
+    """
     check_choice("split", split, SPLITS)
     check_sizes(n_users=n_users)
+    check_whole(split_seed=split_seed)
+    if n_users == 1 and split == "test":
+        raise DataError("n_users must be at least 2 for someone to be held out, got 1 with split='test'; raise it")
+    held_out = n_held_out(n_users, test_size, "users") if n_users > 1 else 0
     order = np.argsort(uniforms(split_seed, n_users, _SPLIT), kind="stable")
-    held_out = min(max(1, round(test_size * n_users)), n_users - 1)
     parts = {"test": order[:held_out], "train": order[held_out:], "all": order}
     return np.sort(parts[split])
 
@@ -54,14 +69,15 @@ def populate(
         seed: Which world.
         split: Who is served: `"train"`, `"test"` or `"all"`.
         split_seed: Who is held out.
-        test_size: Share of people held out.
+        test_size: How many are held out, see `serve`.
         spread: Length of an item's own direction beside that of its topic.
 
     Raises:
-        DataError: if a size is below 1 or the split unknown.
+        DataError: if a size is out of range or the split unknown.
     """
     servable = serve(n_users, split, split_seed, test_size)
     check_sizes(n_items=n_items, n_topics=n_topics, dim=dim)
+    check_whole(seed=seed)
     topic = np.arange(n_items) % n_topics
     centres = _unit(normals(seed, n_topics * dim, _CENTRES).reshape(n_topics, dim))
     own = _unit(normals(seed, n_items * dim, _NOISE).reshape(n_items, dim))

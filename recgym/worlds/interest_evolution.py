@@ -22,6 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from recgym.catalog import Catalog
+from recgym.options import check_sizes, check_whole
 from recgym.rng import normals, uniforms
 from recgym.users.parts.base import Items
 from recgym.users.parts.choice import Proportional
@@ -56,10 +57,12 @@ def world(
         seed: Which world.
         split: Who is served: `"train"`, `"test"` or `"all"`.
         split_seed: Who is held out.
-        test_size: Share of people held out.
+        test_size: How many are held out: a share between 0 and 1, or a count of people.
         quality_noise: Standard deviation of an item's quality around its topic's.
     """
     servable = serve(n_users, split, split_seed, test_size)
+    check_sizes(n_items=n_items)
+    check_whole(seed=seed)
     topic = np.arange(n_items) % N_TOPICS
     means = np.concatenate([np.linspace(-3.0, 0.0, _BAD_TOPICS), np.linspace(0.0, 3.0, N_TOPICS - _BAD_TOPICS)])
     quality = means[topic] + quality_noise * normals(seed, n_items, _QUALITY)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from recgym.catalog import Catalog
-from recgym.options import check_sizes
+from recgym.options import check_sizes, check_whole
 from recgym.rng import uniforms
 from recgym.users.parts.base import Items
 from recgym.users.parts.choice import First
@@ -51,10 +51,11 @@ def world(
         seed: Which world.
         split: Who is served: `"train"`, `"test"` or `"all"`.
         split_seed: Who is held out.
-        test_size: Share of people held out.
+        test_size: How many are held out: a share between 0 and 1, or a count of people.
     """
     servable = serve(n_users, split, split_seed, test_size)
     check_sizes(n_items=n_items)
+    check_whole(seed=seed)
     bait = uniforms(seed, n_items, _BAIT)
     vectors = np.stack([bait, 1.0 - bait], axis=1)
     users = SimulatedUsers(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ def world(
     model: str = "mf",
     n_members: int | None = None,
     max_epochs: int | None = None,
+    patience: int | None = None,
+    lr: float | None = None,
+    l2: float | Sequence[float] | None = None,
+    held_out: float | None = None,
     sessions: str = "one",
     gap_seconds: int = 3600,
     weights: str | None = None,
@@ -51,9 +56,13 @@ def world(
 
     Args:
         frame_size: F; the environment opens with everyone's last F events.
-        model: As of `recgym.users.fit`, like the seven options after it; `fit_seed` is its `seed`.
-        n_members: None: the model's own default.
-        max_epochs: None: the model's own default.
+        model: As of `recgym.users.fit`, like the eleven options after it; `fit_seed` is its `seed`.
+        n_members: Models in the ensemble; None: the model's own default, as of the five options after it.
+        max_epochs: Most epochs.
+        patience: Epochs without a new lowest loss after which fitting ends.
+        lr: First step size.
+        l2: Pull towards zero; of `"mf"` one or several to choose from.
+        held_out: Share of everyone's events that choose epochs and pull; all events are fitted in the end.
         sessions: See there.
         gap_seconds: See there.
         weights: See there.
@@ -66,7 +75,8 @@ def world(
         **data: What `recgym.worlds.logs.load_parts` takes.
     """
     parts = load_parts(test_size=test_size, **data)
-    asked = {"n_members": n_members, "max_epochs": max_epochs}
+    asked: dict[str, Any] = {"n_members": n_members, "max_epochs": max_epochs, "patience": patience, "lr": lr, "l2": l2}
+    asked["held_out"] = held_out
     options = {"sessions": sessions, "gap_seconds": gap_seconds, "weights": weights, "misses": misses, "seed": fit_seed}
     options |= {name: value for name, value in asked.items() if value is not None}
     users, _ = fitted_users(parts.served, parts.catalog, model, device=device, **options)

@@ -71,9 +71,10 @@ def test_a_collected_log_comes_back_value_by_value(k, world, log, root):
     assert {"propensity", "item_rewards", "extra_slate_propensity"} <= set(dataset[0].infos)
 
 
-def test_the_recovered_environment_replays_the_log(root):
+@pytest.mark.parametrize("more", [[], ["--min-history", "0"], ["--min-history", "4"]])
+def test_the_recovered_environment_replays_the_log(more, root):
     command = ["export", "--dataset", "synthetic", "--format", "minari", "--out", str(root), "--dim", "8"]
-    assert main([*command, "--split", "test", "--test-size", "0.004"]) == 0
+    assert main([*command, "--split", "test", "--test-size", "0.004", *more]) == 0
     dataset = minari.load_dataset("recgym/synthetic/test-v0")
     env = dataset.recover_environment()
     assert env.observation_space == dataset.observation_space and env.action_space == dataset.action_space
@@ -87,6 +88,35 @@ def test_the_recovered_environment_replays_the_log(root):
             assert reward == episode.rewards[step]
             assert (terminated, truncated) == (episode.terminations[step], episode.truncations[step])
         assert truncated
+
+
+def test_decisions_that_begin_after_a_frame_have_no_environment(root):
+    command = ["export", "--dataset", "synthetic", "--format", "minari", "--out", str(root), "--dim", "8"]
+    assert main([*command, "--split", "test", "--test-size", "0.004", "--frame-size", "5", "--min-history", "6"]) == 0
+    assert minari.load_dataset("recgym/synthetic/test-v0").env_spec is None
+
+
+def test_a_relative_folder_is_as_good_as_an_absolute_one(log, root, monkeypatch):
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root / "sets"))
+    assert export.to_minari(log, "sets", "recgym/toy/api-v0", frame_size=F) == root / "sets/recgym/toy/api-v0"
+    command = ["export", "--dataset", "synthetic", "--format", "minari", "--out", "sets/", "--dim", "8"]
+    assert main([*command, "--split", "test", "--test-size", "0.004"]) == 0
+    assert list(minari.list_local_datasets()) == ["recgym/synthetic/test-v0", "recgym/toy/api-v0"]
+    assert [path.name for path in root.iterdir()] == ["sets"]
+
+
+@pytest.mark.parametrize("folder, name", [("my log (2)", "my-log-2"), ("a.b-v1", "a-b-v1"), (".", "home")])
+def test_a_saved_log_of_any_name_gets_an_id_that_minari_reads(folder, name, log, root, monkeypatch):
+    log.save(root / "home")
+    monkeypatch.chdir(root / "home")
+    if folder != ".":
+        log.save(folder)
+    command = ["export", "--dataset", folder, "--format", "minari", "--out", str(root / "sets"), "--frame-size", "5"]
+    assert main([*command, "--dim", "4"]) == 0
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root / "sets"))
+    assert list(minari.list_local_datasets()) == [f"recgym/{name}/train-v0"]
+    assert minari.load_dataset(f"recgym/{name}/train-v0").env_spec is None
 
 
 def test_an_interrupted_export_goes_on(log, catalog, root, monkeypatch):
@@ -117,9 +147,17 @@ def test_the_size_is_predicted_to_a_fifth(log, root):
         assert abs(export.predicted_size(log, "minari") - found) < 0.2 * found
 
 
-def test_an_id_without_version_is_refused(log, root):
-    with pytest.raises(DataError, match="a Minari id must end in -v and a number, got 'recgym/toy'"):
-        export.to_minari(log, root, "recgym/toy", frame_size=F)
+@pytest.mark.parametrize("wrong", ["recgym/toy", "-v0", "7", "recgym/toy-v", "toy-v\u00b2"])
+def test_an_id_without_version_is_refused(wrong, log, root):
+    with pytest.raises(DataError, match=f"a Minari id must end in -v and a number, got '{wrong}'"):
+        export.to_minari(log, root, wrong, frame_size=F)
+
+
+@pytest.mark.parametrize("wrong", ["recgym/my log/train-v0", "../toy-v0", "recgym//toy-v0 -v1"])
+def test_an_id_that_minari_cannot_read_is_refused(wrong, log, root):
+    with pytest.raises(DataError, match="must have letters, digits, '-' and '_' only between its '/', got '"):
+        export.to_minari(log, root / "sets", wrong, frame_size=F)
+    assert not list(root.iterdir())
 
 
 def test_the_spec_names_an_environment_by_id(log, root):

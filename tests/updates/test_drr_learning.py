@@ -10,6 +10,7 @@ from hand_made import CATALOG, PAPER, everything
 
 from agents import DDPG, checkpoint, fit, fit_online, train
 from agents.drr import DRR, drr_update
+from agents.encoders import ENCODERS
 from agents.prioritized import PrioritizedReplay
 from recgym.batches import FrameBatches
 from recgym.frames import Batch, History
@@ -152,9 +153,13 @@ def test_noise_that_forgets_at_once_is_gaussian_noise():
         assert torch.allclose(agent.act(history, explore=True), expected.clamp(-1.0, 1.0), atol=1e-6)
 
 
-@pytest.mark.parametrize("encoder", ["drr", "attention", "lstm"])
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_any_state_module_stands_in_its_place(encoder):
+    """Also one that has nothing to learn, as "flat"."""
     agent = on_toy_log(encoder=encoder, width=8)
     before = everything(agent)
     fit(agent, from_log().endless(8), 2)
     assert not torch.equal(before, everything(agent))
+    other = on_toy_log(encoder=encoder, width=8, seed=1)
+    other.load_state_dict(agent.state_dict())
+    assert torch.equal(everything(other), everything(agent))

@@ -209,7 +209,7 @@ def test_lower_precision_is_close_and_an_unknown_one_refused(agent_class, log, c
 def test_wrong_options_are_refused(agent_class, catalog):
     with pytest.raises(ValueError, match=r"frame_size must be at least 1, got 0; give the events an agent looks at"):
         agent_class(catalog, frame_size=0)
-    with pytest.raises(ValueError, match=r"temperature must be above 0, got 0.0; small ones mostly draw the best"):
+    with pytest.raises(ValueError, match=r"temperature must be above 0, got 0.0; leave it out for"):
         make(agent_class, catalog, temperature=0.0)
     with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
         make(agent_class, catalog, learning_rate=1.0)

@@ -16,6 +16,7 @@ from agents.twins import Pair
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
 from recgym.env import RecVectorEnv
+from recgym.errors import DataError
 from recgym.frames import Batch, History
 from recgym.users import ReplayUsers
 
@@ -313,6 +314,14 @@ def test_compiled_networks_learn_what_plain_ones_learn(agent_class):
 def test_unknown_options_are_refused(agent_class, option, message):
     with pytest.raises(ValueError, match=message):
         agent_class(CATALOG, device="cpu", **option)
+
+
+@every_agent
+def test_frames_of_another_size_are_refused(agent_class):
+    agent = on_toy_log(agent_class)
+    batch = next(iter(FrameBatches(make_log(), frame_size=4, batch_size=8)))
+    with pytest.raises(DataError, match=r"frames must have 5 events as the agent's frame_size says, got 4; give both"):
+        agent.update(batch)
 
 
 def test_a_name_that_is_no_option_is_refused():
