@@ -52,7 +52,7 @@ SQN = Entry(  # its policy is the cross-entropy model's, moved by what a critic 
     rl=True,
     begins_with=_GRU_CE,
     serving={"value_weight": 0.25},
-    seeds=4,
+    seeds=5,
 )
 _GOES_ON: dict[str, Any] = {**_LONG, "n_looks": 1, "begins_with": _GRU_CE}  # where cross-entropy stopped
 _SMALL_STEPS: dict[str, Any] = {"core": "gru", "width": 128, "n_layers": 1, "dropout": 0.3, "lr": 1e-3}
@@ -64,7 +64,7 @@ LONGER = Entry(
     "2 trials of the step size",
     270,
     **_GOES_ON,
-    seeds=4,
+    seeds=5,
 )
 _REINFORCES = tuple(
     Entry(
@@ -87,7 +87,7 @@ _TD3_BC_OVER_GRU = Entry(  # its actor learns at every other update
     540,
     **_GOES_ON,
     rl=True,
-    seeds=2,
+    seeds=5,
 )
 OVER_GRU = (*_REINFORCES, _TD3_BC_OVER_GRU)
 GRU_TOGETHER, SQN_TOGETHER = (  # what four seeds say as one
