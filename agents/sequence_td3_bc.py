@@ -155,7 +155,7 @@ def sequence_td3_bc_update(
     generator: torch.Generator | None = None,
     learn: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Makes one step of critics and actor, or only measures their losses; returns 0-d tensors, with no host sync.
+    """Makes one step of critics and actor, or only measures their losses; returns them as 0-d tensors.
 
     Args:
         batch: What was done at each event of some sequences.
@@ -180,23 +180,36 @@ def sequence_td3_bc_update(
     if learn:
         descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
     if with_actor:
-        nets.network.train(learn)
-        table = nets.network.table()
-        action = nets.network(batch.items, table)[taken].float()  # (N, width)
-        nets.network.eval()
-        even = action.new_full((len(action),), 1.0 / max(len(action), 1))
-        losses["bc_loss"] = actor_loss = softmax_loss(action, table.float(), items, even)
-        if with_value:
-            with frozen(nets.critics):
-                expected = expected_vectors(action, table.float(), shown)
-                actor_value = nets.critics.first_value(state, expected)  # (N,)
-            losses["actor_value"] = actor_value.mean()
-            actor_loss = actor_loss - config.alpha * actor_value.mean() / scale_of(actor_value)
-        losses["actor_loss"] = actor_loss
+        losses |= _actor_losses(batch, state, taken, shown, nets, config, with_value, learn)
         if learn:
-            descend(actor_loss, nets.network, optimizers.network, config.max_norm)
+            descend(losses["actor_loss"], nets.network, optimizers.network, config.max_norm)
             polyak_update(parameters_of(nets[:2]), parameters_of(nets[2:]), config.tau)
     return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _actor_losses(
+    batch: Steps,
+    state: torch.Tensor,
+    taken: torch.Tensor,
+    shown: torch.Tensor,
+    nets: Networks,
+    config: Config,
+    with_value: bool,
+    learn: bool,
+) -> dict[str, torch.Tensor]:
+    """Returns what the actor lowers as "actor_loss", and its parts; `state` (N, width) is what the critics see."""
+    nets.network.train(learn)
+    table = nets.network.table()
+    action = nets.network(batch.items, table)[taken].float()  # (N, width)
+    nets.network.eval()
+    even = action.new_full((len(action),), 1.0 / max(len(action), 1))
+    bc_loss = softmax_loss(action, table.float(), batch.targets[taken], even)
+    if not with_value:
+        return {"bc_loss": bc_loss, "actor_loss": bc_loss}
+    with frozen(nets.critics):
+        value = nets.critics.first_value(state, expected_vectors(action, table.float(), shown))  # (N,)
+    actor_loss = bc_loss - config.alpha * value.mean() / scale_of(value)
+    return {"bc_loss": bc_loss, "actor_value": value.mean(), "actor_loss": actor_loss}
 
 
 def _targets(

@@ -172,7 +172,7 @@ def sqn_update(
     generator: torch.Generator | None = None,
     learn: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Makes one step of policy and critic, or only measures their losses; returns 0-d tensors, with no host sync.
+    """Makes one step of policy and critic, or only measures their losses; returns them as 0-d tensors.
 
     Args:
         batch: What was done at each event of some sequences.

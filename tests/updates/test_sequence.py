@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from hand_made import Fixed
 from torch.nn import functional
 
 from agents.sequence import Config, Networks, Optimizers, Questions, SequenceModel, sequence_update
@@ -29,20 +29,6 @@ def sequences(items, length=None, n_items=6):
     rewards = np.zeros(mask.shape, dtype=np.float32)
     ins, targets = np.where(mask, items[:, :-1], n_items), np.where(mask, items[:, 1:], n_items)
     return SequenceBatch(np.arange(len(items)), ins, rewards, targets, rewards, mask, length)
-
-
-class Fixed(nn.Module):
-    """A network with the item vectors (0), (1), (2) whose hidden vector is a constant."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden = nn.Parameter(torch.ones(1))
-
-    def table(self):
-        return torch.tensor([[0.0], [1.0], [2.0]])
-
-    def forward(self, items, table):
-        return self.hidden.expand(*items.shape, 1)
 
 
 # -- the softmax -------------------------------------------------------------------------------------------------------

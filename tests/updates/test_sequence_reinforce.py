@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from hand_made import Fixed
 
 from agents.correction import gains
 from agents.sequence_network import Questions
@@ -24,20 +24,6 @@ from recgym.log import InteractionLog
 PAPER = {"baseline": 0.0, "bc_weight": 0.0, "normalise": False, "weight_cap": 1e9, "max_norm": None, "dropout": 0.0}
 SHARES = np.exp([0.0, 1.0, 2.0]) / np.exp([0.0, 1.0, 2.0]).sum()  # the policy: hidden 1, item vectors 0, 1, 2
 TAKEN, REWARDS = [2, 0, 1], np.array([1.0, 0.5, -1.0])
-
-
-class Fixed(nn.Module):
-    """A network with the item vectors (0), (1), (2) whose hidden vector is a constant."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden = nn.Parameter(torch.ones(1))
-
-    def table(self):
-        return torch.tensor([[0.0], [1.0], [2.0]])
-
-    def forward(self, items, table):
-        return self.hidden.expand(*items.shape, 1)
 
 
 def asked():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hand_made import Fixed
 from torch import nn
 
 from agents.sequence_network import Steps, steps_of
@@ -18,22 +19,6 @@ SETTINGS = {"gamma": 0.5, "tau": 0.1, "alpha": 0.7, "target_noise": 0.0, "max_no
 SHARES = np.exp([0.0, 1.0, 2.0]) / np.exp([0.0, 1.0, 2.0]).sum()  # the policy: hidden 1, item vectors 0, 1, 2
 EXPECTED = SHARES @ [0, 1, 2]
 SLOPES, SLOW = np.array([0.5, 2.0]), np.array([1.5, 1.0])
-
-
-class Fixed(nn.Module):
-    """A network with the item vectors (0), (1), (2) whose hidden vector is a constant."""
-
-    scale = 1.0
-
-    def __init__(self):
-        super().__init__()
-        self.hidden = nn.Parameter(torch.ones(1))
-
-    def table(self):
-        return torch.tensor([[0.0], [1.0], [2.0]])
-
-    def forward(self, items, table):
-        return self.hidden.expand(*items.shape, 1)
 
 
 class Lines(nn.Module):

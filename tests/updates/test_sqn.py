@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hand_made import Fixed
 from torch import nn
 
 from agents.sequence_network import Steps, steps_of
@@ -15,20 +16,6 @@ from recgym.log import InteractionLog
 PAD = 3
 Q = np.array([[0.5, 1.0, -1.0], [2.0, 0.25, 0.75]], dtype=np.float32)  # of items 0, 1, 2
 SETTINGS = {"n_negatives": 2, "gamma": 0.5, "q_weight": 0.5, "max_norm": None, "dropout": 0.0, "advantage_weight": 1.0}
-
-
-class Fixed(nn.Module):
-    """A network with the item vectors (0), (1), (2) whose hidden vector is a constant."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden = nn.Parameter(torch.ones(1))
-
-    def table(self):
-        return torch.tensor([[0.0], [1.0], [2.0]])
-
-    def forward(self, items, table):
-        return self.hidden.expand(*items.shape, 1)
 
 
 class Values(nn.Module):
