@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+SPREAD ?= -n 2 --dist worksteal
 MATRIX := test-gymnasium-1.1.1 test-gymnasium-1.2.2 test-gymnasium-1.4.0
 
 .PHONY: demo test test-slow test-gpu test-matrix test-faces $(MATRIX) check lint format clean
@@ -11,10 +12,10 @@ demo: $(READY)  ## train and evaluate on the embedded data, print the table, wri
 	$(PY) -m benchmarks.demo
 
 test: $(READY)  ## the default test suite
-	$(PY) -m pytest
+	$(PY) -m pytest $(SPREAD)
 
 test-slow: $(READY)  ## the tests that take minutes
-	$(PY) -m pytest -m slow -o timeout=900
+	$(PY) -m pytest $(SPREAD) -m slow -o timeout=900
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(PY) -m pytest -m gpu
@@ -22,7 +23,7 @@ test-gpu: $(READY)  ## the tests that need a CUDA device
 test-matrix: $(MATRIX)  ## the contracts under each Gymnasium
 
 test-faces: .venv-faces/.ready  ## the contracts with other people's training libraries, in an environment of their own
-	.venv-faces/bin/python -m pytest tests/faces
+	.venv-faces/bin/python -m pytest $(SPREAD) tests/faces
 
 check: lint test  ## everything a change must pass
 
@@ -47,7 +48,7 @@ $(READY): pyproject.toml constraints.txt
 .venv-faces/.ready: pyproject.toml tests/faces/constraints.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/faces/constraints.txt \
-	  -e ".[minari,zoo,torchrl,rllib,d3rlpy]" pytest pytest-timeout hypothesis polars tensorboard
+	  -e ".[minari,zoo,torchrl,rllib,d3rlpy]" pytest pytest-timeout pytest-xdist hypothesis polars tensorboard
 	touch $@
 
 # An environment of its own that sees the main one's packages, with the named Gymnasium in front of them.
@@ -62,5 +63,5 @@ $(READY): pyproject.toml constraints.txt
 .PRECIOUS: .venv-gymnasium-%/.ready
 
 $(MATRIX): test-gymnasium-%: .venv-gymnasium-%/.ready
-	EXPECT_GYMNASIUM=$* .venv-gymnasium-$*/bin/python -m pytest \
+	EXPECT_GYMNASIUM=$* .venv-gymnasium-$*/bin/python -m pytest $(SPREAD) \
 	  tests/contracts tests/golden tests/test_env.py tests/test_vector.py tests/test_registry.py
