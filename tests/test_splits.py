@@ -170,3 +170,28 @@ def test_time_split_needs_times():
     log = InteractionLog.from_events([1, 2], [1, 2], [1, 1])
     with pytest.raises(DataError, match="a split by time needs times, got a log without them"):
         log.split_time(0.5)
+
+
+@pytest.mark.parametrize(
+    "split", [lambda log: log.split_last(3), lambda log: log.split_ratio(0.3), lambda log: log.split_time(0.3)]
+)
+def test_the_tail_of_a_split_keeps_its_past(split, big, tmp_path):
+    train, test = split(big)
+    assert (train.is_tail, train.past) == (False, None)
+    assert test.is_tail and test.past is train
+    some = test.select_users([1, 4]).select_events(np.ones(test.select_users([1, 4]).n_events, dtype=bool))
+    assert some.past is train and some.is_tail
+    fewer = test.select_items([5, 3, 70])
+    assert fewer.past.item_ids.tolist() == fewer.item_ids.tolist() == [5, 3, 70]
+    assert fewer.past.n_events == np.isin(train.items, [5, 3, 70]).sum()
+    test.save(tmp_path / "saved")
+    test.to_parquet(tmp_path / "parts")
+    for log in (InteractionLog.open(tmp_path / "saved"), InteractionLog.from_parquet(tmp_path / "parts")):
+        assert log.is_tail and log.past is None
+    again = test.split_last(1)
+    assert again[0].past is train and again[1].is_tail and again[1].past is None  # it would lack the middle
+
+
+def test_whole_users_and_random_events_are_no_tails(big):
+    for train, test in (big.split_users(0.2), big.split_random(0.2)):
+        assert not train.is_tail and not test.is_tail and test.past is None

@@ -28,7 +28,8 @@ def save_log(log: InteractionLog, folder: Path) -> None:
     """Writes a log as one folder; see `InteractionLog.save`."""
     columns = {name: getattr(log, name) for name in _SINGLE if getattr(log, name) is not None}
     columns |= {f"{group}/{name}": column for group in _GROUPS for name, column in getattr(log, group).items()}
-    save_columns(columns, {"name": log.name, "reward": log.reward, "reward_range": log.reward_range}, folder)
+    about = {"name": log.name, "reward": log.reward, "reward_range": log.reward_range}
+    save_columns(columns, about | ({"is_tail": True} if log.is_tail else {}), folder)
 
 
 def save_columns(columns: Mapping[str, np.ndarray | Path], about: Mapping[str, Any], folder: Path) -> None:
@@ -62,7 +63,8 @@ def open_log(folder: Path) -> dict[str, Any]:
         else:
             arguments[name] = column
     low, high = about["reward_range"]
-    return arguments | {"name": about["name"], "reward": about["reward"], "reward_range": (low, high)}
+    plain = {"name": about["name"], "reward": about["reward"], "is_tail": about.get("is_tail", False)}
+    return arguments | plain | {"reward_range": (low, high)}
 
 
 def _write_column(folder: Path, stem: str, column: np.ndarray | Path) -> str:

@@ -43,6 +43,9 @@ class InteractionLog:
         reward: Name of the transform that made `rewards` (see `transform_rewards`).
         reward_range: Lowest and highest reward of the whole source; splits keep it.
         name: What the log is called in messages and results.
+        is_tail: Whether earlier events of these users were split off: rankings need them, see `evaluate_ranking`.
+        past: Those events, where they are at hand: the other part of `split_last`, `split_ratio` or `split_time`, of the
+            same items, its users found by their ids. It follows the parts one takes of this log, but is not saved.
 
     Raises:
         DataError: if the columns do not fit together.
@@ -62,6 +65,8 @@ class InteractionLog:
     reward: str = "raw"
     reward_range: tuple[float, float] | None = None
     name: str = "log"
+    is_tail: bool = False
+    past: InteractionLog | None = None
 
     def __post_init__(self) -> None:
         events.check_columns(self)
@@ -209,11 +214,11 @@ class InteractionLog:
 
     def split_last(self, n: int = 1) -> tuple[InteractionLog, InteractionLog]:
         """Returns (train, test): the last `n` events of each user who has more than `n` are held out."""
-        return self._split(splits.last_events_of_users(self.offsets, n), f"n={n}")
+        return self._split_off(splits.last_events_of_users(self.offsets, n), f"n={n}")
 
     def split_ratio(self, test_size: float = 0.2) -> tuple[InteractionLog, InteractionLog]:
         """Returns (train, test): the last `test_size` of each user's events are held out, rounded; one always stays."""
-        return self._split(splits.last_share_of_users(self.offsets, test_size), f"test_size={test_size}")
+        return self._split_off(splits.last_share_of_users(self.offsets, test_size), f"test_size={test_size}")
 
     def split_time(self, test_size: float | None = None, when: Any = None) -> tuple[InteractionLog, InteractionLog]:
         """Returns (train, test): events at or after one moment are held out.
@@ -223,7 +228,7 @@ class InteractionLog:
             when: The moment: seconds since 1970, a datetime, or a date string such as `"2001-05-31"` (UTC).
         """
         boundary = splits.time_boundary(self.times, test_size, when)
-        return self._split(np.asarray(self.times) >= boundary, f"when={boundary}")
+        return self._split_off(np.asarray(self.times) >= boundary, f"when={boundary}")
 
     def split_random(self, test_size: float = 0.1, seed: int = 0) -> tuple[InteractionLog, InteractionLog]:
         """Returns (train, test): a random share (or count) of all events is held out, whoever's they are."""
@@ -233,6 +238,11 @@ class InteractionLog:
         n_test = int(np.count_nonzero(held))
         splits.check_parts(self.n_events - n_test, n_test, how)
         return self.select_events(~held), self.select_events(held)
+
+    def _split_off(self, held: np.ndarray, how: str) -> tuple[InteractionLog, InteractionLog]:
+        """Returns (train, test) of a split that holds out everyone's newest events: the test part keeps its past."""
+        train, test = self._split(held, how)
+        return train, replace(test, is_tail=True, past=None if self.is_tail else train)  # a tail's tail has two pasts
 
     # -- parts of it -----------------------------------------------------------------------------------------------
 
@@ -263,6 +273,7 @@ class InteractionLog:
             item_ids=self.item_ids[items],
             titles=None if self.titles is None else self.titles[items],
             item_features={name: feature[items] for name, feature in self.item_features.items()},
+            past=None if self.past is None else self.past.select_items(items),
         )
 
     def select_events(self, keep: np.ndarray, *, drop_empty: bool = True) -> InteractionLog:

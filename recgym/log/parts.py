@@ -62,7 +62,7 @@ def write_parts(log: InteractionLog, folder: Path, n_parts: int) -> None:
             users |= {f"users/{name}": column[first:last] for name, column in log.users.items()}
             _write(target / f"users-{part:05d}.parquet", users, dtypes)
             _write_events(log, target / f"part-{part:05d}.parquet", first, last, dtypes)
-        about = {"name": log.name, "reward": log.reward, "reward_range": log.reward_range}
+        about = {"name": log.name, "reward": log.reward, "reward_range": log.reward_range, "is_tail": log.is_tail}
         store.write_manifest(target, KIND, VERSION, {**about, "first_users": borders, "dtypes": dtypes})
 
 
@@ -93,6 +93,7 @@ def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
         "item_features": _group("item_features", items),
         "name": about["name"],
         "reward": about["reward"],
+        "is_tail": about.get("is_tail", False),
         "reward_range": (low, high),
     }
 
