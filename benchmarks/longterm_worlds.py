@@ -34,7 +34,7 @@ WORLDS = {
         ),
         World(
             "InterestEvolution",
-            "recgym/InterestEvolution-v0",
+            "recgym/InterestEvolution-v1",
             ("greedy", "quality"),
             (
                 Learner(

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.speed_envs import _stepper
 from benchmarks.turns import ROWS, in_turns, row
 from recgym.learned.tensors import best_device
+from recgym.registry import KINDS
 
 SMALL: dict[str, Any] = {"n_users": 600, "dim": 16, "max_epochs": 1}
 LEARNED: dict[str, dict[str, Any]] = {
@@ -23,7 +24,7 @@ LEARNED: dict[str, dict[str, Any]] = {
     "sequential, 3 members": {"model": "sequential", "n_members": 3},
     "sequential, 3 members, pessimism": {"model": "sequential", "n_members": 3, "pessimism": 1.0},
 }
-ANALYTIC = ("InterestEvolution", "LongTermSatisfaction", "Boredom", "Drift", "Slate")  # goal 100,000
+ANALYTIC = [env_id for kind in KINDS if not kind.datasets for env_id in kind.ids()]  # goal 100,000
 QUOTED = 1_173  # VirtualTaobao's own step, as `benchmarks.speed_envs` says
 
 
@@ -39,7 +40,7 @@ def rows(sizes: Sequence[int] = (), quick: bool = False) -> list[dict[str, Any]]
     made = {
         name: gym.make_vec("recgym/Synthetic-Sim-v0", **common, **SMALL, **options) for name, options in LEARNED.items()
     }
-    made |= {f"recgym/{kind}-v0 (goal 100,000)": gym.make_vec(f"recgym/{kind}-v0", **common) for kind in ANALYTIC}
+    made |= {f"{env_id} (goal 100,000)": gym.make_vec(env_id, **common) for env_id in ANALYTIC}
     devices = dict.fromkeys(made, "cpu")
     if best_device() == "cuda":
         name = "sequential, 3 members, CUDA"

@@ -127,10 +127,16 @@ def row_seeds(seed: Any, n_rows: int) -> list[int | None]:
     """Returns the seed of each row: `seed + i` for an int, the list itself for a list; None goes on without.
 
     Raises:
-        DataError: if a list has not one entry per row.
+        DataError: if a list has not one entry per row, or one that is no seed.
     """
     if isinstance(seed, Integral):
         return [int(seed) + row for row in range(n_rows)]
-    if len(seed) != n_rows:
-        raise DataError(f"seeds must be one per row ({n_rows}), got {len(seed)}; give an int or a full list")
+    if np.ndim(seed) != 1 or len(seed) != n_rows:
+        raise DataError(f"seeds must be one per row ({n_rows}), got {seed!r:.60}; give an int or a full list")
+    bad = [one for one in seed if one is not None and not (is_whole(one) and one >= 0)]
+    if bad:
+        raise DataError(
+            f"every seed must be a whole number of at least 0, or None, got {bad[:3]!r} ({len(bad)} of {n_rows}); "
+            "give e.g. 0"
+        )
     return list(seed)

@@ -27,7 +27,8 @@ An id reads `recgym/<data>-<kind>-v<number>`, or `recgym/<kind>-v<number>` where
 | `Table` | your own: `path=`, `user=`, `item=`, `reward=`, `time=` ... |
 
 An id's number goes up when the same seed and item actions would give other users, items, rewards or ends; the old one
-stays. All are at their first version, v0.
+stays, unless it was simply wrong: so did `InterestEvolution`, `Slate`, `Session` and `Playlist` at v0, where an item that
+stood twice in a slate earned twice.
 """
 
 from __future__ import annotations
@@ -90,14 +91,14 @@ KINDS = (
     Kind("Frame", "frame"),
     Kind("Seq", "seq", options={"observation": "sequence", "frame_size": 50, "min_history": 1, "opening": "least"}),
     Kind("DRR", "drr", options={"observation": "user_history", "frame_size": 5}),
-    Kind("Session", "session", SHOPS, options={"repeats": "allow"}),
-    Kind("Playlist", "playlist", SONGS, options={"mapper": "box"}),
+    Kind("Session", "session", SHOPS, options={"repeats": "allow"}, version=1),
+    Kind("Playlist", "playlist", SONGS, options={"mapper": "box"}, version=1),
     Kind("Sim", "sim", DATASETS | {"Tianchi": "tianchi"}),
-    Kind("InterestEvolution", "interest_evolution", {}, options={"k": 2, "horizon": 1000, "repeats": "allow"}),
+    Kind("InterestEvolution", "interest_evolution", {}, {"k": 2, "horizon": 1000, "repeats": "allow"}, version=1),
     Kind("LongTermSatisfaction", "long_term_satisfaction", {}, options={"horizon": 60, "repeats": "allow"}),
     Kind("Boredom", "boredom", {}, options={"horizon": 40}),
     Kind("Drift", "drift", {}, options={"horizon": 40}),
-    Kind("Slate", "slate", {}, options={"k": 3, "horizon": 100, "repeats": "allow"}),
+    Kind("Slate", "slate", {}, options={"k": 3, "horizon": 100, "repeats": "allow"}, version=1),
 )
 
 

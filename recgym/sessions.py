@@ -116,13 +116,18 @@ class Sessions:
         return np.count_nonzero(~self.seen[:, :-1], axis=1) if self._may_run_out else self.n_items
 
     def _void(self, slate: np.ndarray, candidates: Any) -> np.ndarray:
-        """Returns which places count as empty (B, k) bool, repeats and no candidates; notes what was shown as seen."""
-        void = np.zeros(slate.shape, dtype=bool)
+        """Returns which places count as empty (B, k) bool, repeats and no candidates; notes what was shown as seen.
+
+        An item earns once per slate whatever `repeats` says, so of two places that show it the lower one is void.
+        """
+        void = slate == self.n_items
         everyone = np.arange(len(slate))
-        if self.repeats != "allow":
-            for place in range(slate.shape[1]):  # in turn, so that an item is a repeat of its like in the same slate
-                void[:, place] = self.seen[everyone, slate[:, place]]
+        for place in range(slate.shape[1]):  # in turn, so that an item is a repeat of its like in the same slate
+            if self.repeats != "allow":
+                void[:, place] |= self.seen[everyone, slate[:, place]]
                 self.seen[everyone, slate[:, place]] = True
+            elif place:
+                void[:, place] |= (slate[:, :place] == slate[:, place, None]).any(axis=1)
         return void if candidates is None else void | ~self._listed(candidates)[everyone[:, None], slate]
 
     def _listed(self, candidates: Any) -> np.ndarray:

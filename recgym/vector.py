@@ -39,7 +39,7 @@ class RecVectorEnv(VectorEnv):
     **Step.** The action mapper turns each action into a slate of k items, the user model answers, and what the user
     consumed enters the frame from the right:
 
-        reward = sum over the slate of: the answer's reward where answered, `miss_reward` where not, 0 where a repeat
+        reward = sum over the slate of: the answer's reward where answered, `miss_reward` where not, 0 where empty
 
     **Spaces**, for F = `frame_size`, d the width of an item vector and n items:
 
@@ -53,7 +53,8 @@ class RecVectorEnv(VectorEnv):
     | `action="embedding"` | Box -1..1 (d,) float32: the k nearest items by `mapper` are shown |
     | `action="item"` | Discrete(n), or MultiDiscrete of k of them |
 
-    **Repeats**, items that were shown in this session, stood in a frame of it, or stand twice in the slate:
+    **Repeats**. An item earns once per slate: its second place there is empty, under every option. Items that were
+    shown in an earlier slate of the session, or stood in a frame of it:
 
     | `repeats` | |
     |---|---|
@@ -166,7 +167,8 @@ class RecVectorEnv(VectorEnv):
         """Begins sessions, in all rows or those of `options["reset_mask"]`; returns observations and infos.
 
         Args:
-            seed: Row i gets seed `seed + i`, or `seed[i]`. None goes on with the row's own stream.
+            seed: Row i gets seed `seed + i`, or `seed[i]`. A row whose seed is None goes on with its own stream, or
+                gets one of fresh entropy where it has none yet.
             options: `user`: index, or one per row (B,), of who opens the session. `reset_mask`: rows to reset.
         """
         options = dict(options or {})
@@ -254,6 +256,8 @@ class RecVectorEnv(VectorEnv):
         if seed is None:
             return
         for row, row_seed in enumerate(row_seeds(seed, self.num_envs)):
+            if row_seed is None and not self.seeded:  # as in a row of its own that was never seeded: fresh entropy
+                row_seed = int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
             if row_seed is not None and (mask is None or mask[row]):
                 self._sessions.random.seed(row, row_seed)
         self.seeded = True

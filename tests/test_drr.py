@@ -31,6 +31,11 @@ def liked_log(*users):
 ANNA, BOB = [3, 9, 4, 21, 30, 7], [9, 1, 33]
 
 
+def others_of(state, pad=PAD):
+    """The candidates that are not liked (B, n + m), padded where they are."""
+    return np.where((state.shown[:, :, None] == state.liked[:, None]).any(axis=2), pad, state.shown)
+
+
 def opened(model, n=300, user=None):
     random = RowRandom.from_seeds(list(range(n)))
     random.begin(ALL)
@@ -43,16 +48,31 @@ def test_fair_candidates_are_different_few_liked_and_none_known():
     model = DRRUsers(log, 3, known=known, n_candidates=20, share=0.2)
     random, state, _ = opened(model)
     listed = model.candidates(random, ALL, state)
-    assert {len(set(row[row < PAD])) for row in listed} == {20} and (np.sort(listed)[:, :20] < PAD).all()
+    assert {len(set(row[row < PAD])) for row in listed} == {20} and (listed[:, :20] < PAD).all()
     for user, liked in ((0, ANNA), (1, BOB)):
         rows = state.user == user
         assert rows.any() and np.isin(state.liked[rows], [*liked, PAD]).all()
         assert ((state.liked[rows] < PAD).sum(axis=1) == min(4, len(liked))).all()
-        assert not np.isin(state.others[rows], liked).any()
-    assert not np.isin(state.others[state.user == 0], [11, 12]).any()  # liked in the other part
+        assert not np.isin(others_of(state)[rows], liked).any()
+    assert not np.isin(others_of(state)[state.user == 0], [11, 12]).any()  # liked in the other part
     shares = [(state.liked[state.user == 0] == item).any(axis=1).mean() for item in ANNA]
     assert max(shares) - min(shares) < 0.3  # drawn evenly: 4 of 6 each
-    assert np.unique(state.others[state.others < PAD]).size == PAD - len({*ANNA, 11, 12} & {*BOB, *BOB})
+    assert np.unique(others_of(state)[others_of(state) < PAD]).size == PAD - len({*ANNA, 11, 12} & {*BOB, *BOB})
+
+
+@pytest.mark.parametrize("protocol", ["fair", "published"])
+def test_no_place_among_the_candidates_tells_what_is_liked(protocol):
+    options = {"n_candidates": 20, "share": 0.2} if protocol == "fair" else {}
+    model = DRRUsers(liked_log(ANNA, BOB), 3, known=liked_log(ANNA, BOB), protocol=protocol, **options)
+    random, state, _ = opened(model, n=4_000, user=0)
+    listed = model.candidates(random, ALL, state)
+    assert (np.diff((listed == PAD).astype(int), axis=1) >= 0).all()  # padding last
+    liked = (listed[:, :, None] == state.liked[:, None]).any(axis=2) & (listed < PAD)
+    real = (listed < PAD).sum(axis=1)
+    place = np.arange(listed.shape[1]) / np.maximum(real - 1, 1)[:, None]
+    assert abs(place[liked].mean() - 0.5) < 0.015
+    again, same, _ = opened(model, n=4_000, user=0)
+    assert np.array_equal(model.candidates(again, ALL, same), listed)
 
 
 def test_a_liked_item_earns_one_and_enters_the_memory():
@@ -116,7 +136,8 @@ def test_g5_what_is_held_out_comes_later_and_is_no_candidate_beside_the_liked():
     for split in ("train", "test"):
         _, state, opening = opened(users[split])
         pairs = set(zip(both.event_users().tolist(), both.items.tolist(), strict=True))
-        assert not any((u, i) in pairs for u, row in zip(state.user, state.others, strict=True) for i in row.tolist())
+        others = others_of(state, 300)
+        assert not any((u, i) in pairs for u, row in zip(state.user, others, strict=True) for i in row.tolist())
         last = [train.user(u).items[-5:] for u in opening.user]
         for row, items in zip(opening.items, last, strict=True):
             assert row[row < 300].tolist() == (items.tolist() if split == "test" else [])
@@ -133,7 +154,8 @@ def test_g5_published_holds_out_at_random_and_tests_against_training_likes():
     assert np.mean(mixed) > 0.5
     _, state, _ = opened(users["test"])
     pairs = set(zip(train.event_users().tolist(), train.items.tolist(), strict=True))
-    assert any((u, i) in pairs for u, row in zip(state.user, state.others, strict=True) for i in row.tolist())
+    others = others_of(state, 300)
+    assert any((u, i) in pairs for u, row in zip(state.user, others, strict=True) for i in row.tolist())
 
 
 def random_policy_earns(**options):
@@ -155,8 +177,8 @@ def test_published_sessions_last_as_many_steps_as_there_are_liked_items():
     users = DRRUsers(liked_log(ANNA, BOB), 3, known=liked_log(ANNA, BOB), protocol="published")
     random, state, _ = opened(users)
     assert np.array_equal(np.sort(state.liked[state.user == 1])[0][:3], sorted(BOB))
-    assert ((state.others < PAD).sum(axis=1) <= np.where(state.user == 0, 6, 3)).all()
-    assert ((state.others < PAD).sum(axis=1) < np.where(state.user == 0, 6, 3)).any()  # with replacement
+    assert ((others_of(state) < PAD).sum(axis=1) <= np.where(state.user == 0, 6, 3)).all()
+    assert ((others_of(state) < PAD).sum(axis=1) < np.where(state.user == 0, 6, 3)).any()  # with replacement
     for step in range(1, 7):
         state, response = users.respond(random, ALL, state, np.full((300, 1), PAD))
         assert np.array_equal(response.ended, step >= np.where(state.user == 0, 6, 3))

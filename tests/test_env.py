@@ -167,6 +167,47 @@ def test_repeats_allowed_are_answered_again():
     assert env.action_masks().all()
 
 
+@pytest.mark.parametrize("repeats", ["mask", "zero", "allow"])
+@pytest.mark.parametrize("advance", ["answer", "log"])
+def test_an_item_earns_once_per_slate_and_its_second_place_is_empty(repeats, advance):
+    users = ReplayUsers(make_log(), 5, advance=advance)
+    env = toy(3, users, repeats=repeats, miss_reward=-0.5, observation="history")
+    env.reset(options={"user": 3})
+    (answers, rewards), miss = later_items(env, 3), unrated_items(env, 3)[0]
+    observation, reward, *_, info = env.step([answers[0], answers[0], miss])
+    assert reward == pytest.approx(rewards[0] - 0.5)
+    assert info["item_rewards"].tolist() == pytest.approx([rewards[0], 0.0, -0.5])
+    assert info["answered"].tolist() == [True, False, False]
+    assert observation["items"].tolist()[-2:] == [env.users.log.user(3).items[4], answers[0]]  # entered once
+    assert env.step([miss, miss, miss])[1] == (-0.5 if repeats == "allow" else 0.0)
+    if repeats == "allow" and advance == "answer":
+        assert env.step([miss, answers[0], answers[0]])[1] == pytest.approx(rewards[0] - 0.5)  # in a later slate, again
+
+
+@pytest.mark.parametrize("env_id", ["recgym/InterestEvolution-v1", "recgym/Slate-v1", "recgym/Synthetic-Session-v1"])
+def test_showing_one_item_in_all_places_is_like_showing_it_with_nothing(env_id):
+    import gymnasium as gym
+
+    options = {"k": 3, "action": "item", "observation": "history", "num_envs": 32, "horizon": 12}
+    twice, once = (gym.make_vec(env_id, **options) for _ in range(2))
+    twice.reset(seed=3), once.reset(seed=3)
+    earned = 0.0
+    for step in range(10):
+        state, listed = twice.unwrapped.user_state, twice.unwrapped.candidates()
+        item = listed[:, step % 10] if listed is not None else np.arange(32) * 7 + step
+        if "Session" in env_id:
+            log = twice.unwrapped.users.log
+            item = log.items[np.minimum(state.next, log.n_events - 1)]  # what the log says next
+        full = np.repeat(item[:, None].astype(np.int64), 3, axis=1)
+        alone = np.full_like(full, twice.unwrapped.catalog.n_items)
+        alone[:, 0] = item
+        once.unwrapped.mapper.to_items = lambda actions, *_, alone=alone: alone
+        a, b = twice.step(full), once.step(full)
+        assert (a[1] == b[1]).all() and (a[4]["answered"] == b[4]["answered"]).all()
+        earned += a[1].sum()
+    assert earned > 0
+
+
 def test_what_the_log_brought_in_is_seen():
     env = toy(users=ReplayUsers(make_log(), 5, advance="log"))
     env.reset(options={"user": 0})

@@ -27,7 +27,7 @@ def test_row_12_session_modes_one_and_interval_with_gap_seconds(log):
     assert split_sessions(log, "interval", 3600).lengths.tolist() == [3, 2, 2]
     assert split_sessions(log, "interval", 59).lengths.tolist() == [1, 1, 1, 1, 1, 2]
     for mode, sessions in (("one", 57), ("interval", 57)):
-        env = gym.make("recgym/Synthetic-Session-v0", mode=mode, gap_seconds=3600, **SHOP)
+        env = gym.make("recgym/Synthetic-Session-v1", mode=mode, gap_seconds=3600, **SHOP)
         n_sessions = env.unwrapped.users.log.n_users
         assert n_sessions == sessions if mode == "one" else n_sessions > 4 * sessions
 
@@ -41,7 +41,7 @@ def test_row_12_left_padding(log):
         3,
     ]
     assert batch.length.tolist() == [1, 2, 1, 1]
-    env = gym.make("recgym/Synthetic-Session-v0", observation="history", history="session", **SHOP)
+    env = gym.make("recgym/Synthetic-Session-v1", observation="history", history="session", **SHOP)
     observation, _ = env.reset(seed=0)
     real = observation["items"] != 50
     assert 0 < real.sum() < 10 and (np.diff(real.astype(int)) >= 0).all() and not observation["rewards"][~real].any()
@@ -72,7 +72,7 @@ def test_row_13_no_event_is_credited_to_the_session_before(log):
 
 
 def test_row_14_one_step_song_environment_with_relaxed_box_match():
-    env = gym.make("recgym/Synthetic-Playlist-v0", n_users=60, n_items=50, horizon=1, observation="history")
+    env = gym.make("recgym/Synthetic-Playlist-v1", n_users=60, n_items=50, horizon=1, observation="history")
     assert env.unwrapped.action_space.shape == (9,)
     catalog = env.unwrapped.catalog
     for seed in range(10):

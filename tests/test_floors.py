@@ -19,7 +19,7 @@ from recgym.users import DRRUsers, PlaylistUsers, ReplayUsers
 EVERY = np.arange(41)  # items of the toy catalog, and an empty place
 LOGGED = [env_id for env_id in KIND_OF if DATASET_OF[env_id] and KIND_OF[env_id] != "Sim"]
 MEMORYLESS = [env_id for env_id in LOGGED if KIND_OF[env_id] != "Playlist"]
-PLANNED = ["recgym/Synthetic-Playlist-v0"]
+PLANNED = ["recgym/Synthetic-Playlist-v1"]
 HERE = [env_id for env_id in LOGGED if data_of(env_id) == "Synthetic"]
 
 

@@ -10,7 +10,7 @@ from recgym.policies import Uniform
 from recgym.registry import KINDS, make_vector_env, registered
 
 TINY = {"n_users": 60, "n_items": 20}
-LONG, SLOW = ("recgym/InterestEvolution-v0", "recgym/Slate-v0"), pytest.mark.slow  # sessions of 100 steps and more
+LONG, SLOW = ("recgym/InterestEvolution-v1", "recgym/Slate-v1"), pytest.mark.slow  # sessions of 100 steps and more
 SIMULATED = [name for kind in KINDS if not kind.datasets for name in kind.ids()]
 
 
@@ -90,7 +90,7 @@ def test_planning_pays_in_at_least_two_ids():
 def test_interest_evolution_earns_what_recsim_measured():
     """RecSim with 10 candidates and slates of 2: random 154.2, matching 165.2, quality 290.2; s.e. 1.0, 2.1, 4.3."""
     env = make_vector_env(
-        64, **registered("recgym/InterestEvolution-v0"), split="all",
+        64, **registered("recgym/InterestEvolution-v1"), split="all",
         action="item", observation="history", autoreset_mode="Disabled",
     )  # fmt: skip
     means = np.concatenate([np.linspace(-3, 0, 14), np.linspace(0, 3, 6)])[env.users.items.topic[:-1]]

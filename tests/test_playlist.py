@@ -1,4 +1,4 @@
-"""`-Playlist-v0`: rewards against distances taken one by one, and the source's defects, which are not here."""
+"""`-Playlist-v1`: rewards against distances taken one by one, and the source's defects, which are not here."""
 
 import warnings
 
@@ -139,7 +139,7 @@ def test_defect_w2_the_box_is_relaxed_until_a_song_fits():
 
 
 def test_defect_w2_a_box_around_nan_is_an_error():
-    env = gym.make_vec("recgym/Synthetic-Playlist-v0", num_envs=2, **SMALL)
+    env = gym.make_vec("recgym/Synthetic-Playlist-v1", num_envs=2, **SMALL)
     env.reset(seed=0)
     with pytest.raises(ActionError, match="embedding actions must be finite, got NaN, infinity or numbers beyond"):
         env.step(np.full((2, 9), np.nan, dtype=np.float32))
@@ -160,11 +160,11 @@ def test_defect_w3_pairs_count_once_and_the_pick_joins_the_list():
 
 
 def test_defect_w3_a_repeat_is_not_rewarded_for_being_one():
-    env = gym.make_vec("recgym/Synthetic-Playlist-v0", num_envs=8, action="item", observation="history", **SMALL)
+    env = gym.make_vec("recgym/Synthetic-Playlist-v1", num_envs=8, action="item", observation="history", **SMALL)
     observation, _ = env.reset(seed=4)
     _, rewards, *_, infos = env.step(observation["items"][:, -1].astype(np.int64))  # heard a moment ago
     assert not rewards.any() and not infos["answered"].any()
-    allowed = gym.make_vec("recgym/Synthetic-Playlist-v0", num_envs=8, action="item", repeats="allow", **SMALL)
+    allowed = gym.make_vec("recgym/Synthetic-Playlist-v1", num_envs=8, action="item", repeats="allow", **SMALL)
     allowed.reset(seed=4)
     users, state = allowed.unwrapped.users, allowed.unwrapped._sessions.state
     again = state.recent[:, -1]
@@ -202,7 +202,7 @@ def test_defect_w4_rows_stay_aligned_and_listeners_are_split(tmp_path, monkeypat
     assert np.array_equal(catalog.table, sides["test"][0].table)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(gym.make("recgym/NowPlaying-Playlist-v0", frame_size=3, split="all", repeats="allow").unwrapped)
+        check_env(gym.make("recgym/NowPlaying-Playlist-v1", frame_size=3, split="all", repeats="allow").unwrapped)
 
 
 def test_rewards_stay_in_their_range(songs):
@@ -227,7 +227,7 @@ def test_rewards_stay_in_their_range(songs):
 
 def test_click_models_say_what_is_played():
     env = gym.make_vec(
-        "recgym/Synthetic-Playlist-v0", num_envs=64, k=3, action="item", clicks="cascade", attraction=0.5, **SMALL
+        "recgym/Synthetic-Playlist-v1", num_envs=64, k=3, action="item", clicks="cascade", attraction=0.5, **SMALL
     )
     env.reset(seed=0)
     env.action_space.seed(0)

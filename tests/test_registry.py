@@ -140,6 +140,13 @@ def test_the_table_of_ids_is_complete():
             assert f"`{name}`" in registry.__doc__
 
 
+def test_an_id_that_paid_wrongly_says_which_to_use():
+    with pytest.raises(
+        gym.error.DeprecatedEnv, match=r"v0 for `recgym/Slate` is deprecated. Please use `recgym/Slate-v1`"
+    ):
+        gym.make("recgym/Slate-v0")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_sb3_trains_unmodified():

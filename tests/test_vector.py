@@ -8,7 +8,7 @@ from conftest import make_catalog, make_log
 from gymnasium.vector import AutoresetMode
 
 from recgym.env import RecEnv, RecVectorEnv
-from recgym.errors import ActionError
+from recgym.errors import ActionError, DataError
 from recgym.testing import assert_same
 from recgym.users import Opening, ReplayUsers, Response
 
@@ -84,6 +84,33 @@ def test_seeds_as_a_list_and_going_on_without():
     env.reset(seed=7)
     again, _ = env.reset()
     assert_same(again, third, "second sessions of one seed")
+
+
+def test_rows_without_a_seed_get_luck_of_their_own_at_the_first_reset():
+    """As in SyncVectorEnv: fresh entropy for every None, and from then on the row's own stream."""
+    starts = []
+    for _ in range(3):
+        env = rows(30)
+        starts.append(env.reset(seed=[5, *[None] * 29])[1]["user"])
+        keys = [tuple(key) for key in env._sessions.random.key.tolist()]
+        assert len(set(keys)) == 30 and keys[0] == (5, 0)
+        env.reset(seed=[None] * 30)
+        assert [tuple(key) for key in env._sessions.random.key.tolist()] == keys
+    assert len({tuple(users[1:]) for users in starts}) == 3 and len({users[0] for users in starts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("seed", "match"),
+    [
+        ([1, 2], r"seeds must be one per row \(3\), got \[1, 2\]; give an int or a full list"),
+        ([1, -2, None], r"every seed must be a whole number of at least 0, or None, got \[-2\] \(1 of 3\)"),
+        ([1, 2.5, "a"], r"every seed must be .*, got \[2.5, 'a'\] \(2 of 3\); give e.g. 0"),
+        ("abc", r"seeds must be one per row \(3\), got 'abc'"),
+    ],
+)
+def test_lists_that_hold_no_seeds(seed, match):
+    with pytest.raises(DataError, match=match):
+        rows(3).reset(seed=seed)
 
 
 def test_unseeded_environments_differ():

@@ -1,4 +1,4 @@
-"""`-Session-v0`: sessions of people, answered from the log, ended where the log says so."""
+"""`-Session-v1`: sessions of people, answered from the log, ended where the log says so."""
 
 import warnings
 
@@ -128,14 +128,14 @@ def test_behaviours_of_a_table_are_rewards(tmp_path):
     rows = [f"{who},{place},{what},{60 * place}" for who in "abc" for place, what in enumerate(["pv", "cart", "buy"])]
     path.write_text("\n".join(["customer,product,action,second", *rows]))
     columns = {"user": "customer", "item": "product", "time": "second", "path": str(path), "dim": 2, "frame_size": 2}
-    env = gym.make("recgym/Table-Session-v0", behaviour="action", action="item", **columns)
+    env = gym.make("recgym/Table-Session-v1", behaviour="action", action="item", **columns)
     env.reset(seed=0)
     log = env.unwrapped.users.log
     assert log.extra["action"].tolist() == ["pv", "cart", "buy"] * 2 and log.reward_range == (1.0, 3.0)
     outcomes = [env.step(1), env.step(2)]
     assert [step[1] for step in outcomes] == [2.0, 3.0] and [step[3] for step in outcomes] == [False, True]
     given = gym.make(
-        "recgym/Table-Session-v0", behaviour="action", transform="label:pv=0,cart=0,buy=9", action="item", **columns
+        "recgym/Table-Session-v1", behaviour="action", transform="label:pv=0,cart=0,buy=9", action="item", **columns
     )
     given.reset(seed=0)
     assert [given.step(1)[1], given.step(2)[1]] == [0.0, 9.0]
@@ -145,14 +145,14 @@ def test_tianchi(tmp_path, monkeypatch):
     monkeypatch.setenv("RECGYM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RECGYM_DATA", str(tmp_path))
     as_folder(tmp_path / "tianchi", tianchi_layout())
-    env = gym.make("recgym/Tianchi-Session-v0", dim=2, frame_size=2, split="all", action="item", dedupe=True)
+    env = gym.make("recgym/Tianchi-Session-v1", dim=2, frame_size=2, split="all", action="item", dedupe=True)
     log = env.unwrapped.users.log
     assert log.users["person"].tolist() == [7, 7, 8, 9] and log.users["over"].tolist() == [True, True, True, False]
     _, info = env.reset(seed=0, options={"user": 1})
     assert info["user_id"] == 1 and env.step(2)[1:4] == (3.0, True, False)  # user 7 comes back and buys
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(gym.make("recgym/Tianchi-Session-v0", dim=2, frame_size=2, split="all").unwrapped)
+        check_env(gym.make("recgym/Tianchi-Session-v1", dim=2, frame_size=2, split="all").unwrapped)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from recgym.users.clicks import clicks_of
 from recgym.users.draws import draw_in_turn
 
 PROTOCOLS = ("fair", "published")
-_LIKED_STREAM, _OTHER_STREAM = 1, 2
+_LIKED_STREAM, _OTHER_STREAM, _ORDER_STREAM = 1, 2, 3
 
 
 class DRRState(NamedTuple):
@@ -23,7 +23,7 @@ class DRRState(NamedTuple):
 
     user: Any  # (B,) int64
     liked: Any  # (B, n) int64: candidates the user likes, padded with n_items
-    others: Any  # (B, m) int64: the other candidates, padded with n_items
+    shown: Any  # (B, n + m) int64: all candidates in a drawn order, which says nothing, padded with n_items
     left: Any  # (B,) int64: liked candidates not answered yet
     steps: Any  # (B,) int64: slates until the data end
 
@@ -38,6 +38,8 @@ class DRRUsers:
     |---|---|---|---|
     | `"fair"` | `n_candidates` | at most `share` of them, drawn | different items, none in `known` |
     | `"published"` | twice the liked items | all | as many draws with replacement, none in `log` |
+
+    They stand in an order of their own luck, so that no place among them tells what is liked.
 
     **Answer.** A liked candidate is answered with reward 1 and enters the frame with it: a memory of the last F
     positive items. Every other item is a miss.
@@ -138,7 +140,10 @@ class DRRUsers:
         )
         others = np.where(others < 0, self.n_items, others)
         steps = n_liked if self.protocol == "published" else np.full(len(users), np.iinfo(np.int64).max)
-        return DRRState(users, liked, others, n_liked, steps), self._opening(users, frame_size)
+        shown = np.concatenate([liked, others], axis=1)  # (R, n + m)
+        place = random.uniform(rows, shown.shape[1], _ORDER_STREAM) + (shown == self.n_items)  # padding last
+        shown = np.take_along_axis(shown, np.argsort(place, axis=1, kind="stable"), axis=1)
+        return DRRState(users, liked, shown, n_liked, steps), self._opening(users, frame_size)
 
     def _opening(self, users: np.ndarray, frame_size: int) -> Opening:
         items = np.full((len(users), frame_size), self.n_items, dtype=np.int32)
@@ -176,7 +181,7 @@ class DRRUsers:
 
     def candidates(self, random: RowRandom, rows: Any, state: DRRState) -> np.ndarray:
         """Returns the candidates of each session (B, n + m) int64, each once, padded with n_items."""
-        return np.concatenate([state.liked, state.others], axis=1)
+        return state.shown
 
 
 def _pairs(log: InteractionLog) -> np.ndarray:

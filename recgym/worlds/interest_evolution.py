@@ -1,4 +1,4 @@
-"""`recgym/InterestEvolution-v0`: RecSim's interest evolution. Interests follow what is watched; good videos buy time.
+"""`recgym/InterestEvolution-v1`: RecSim's interest evolution. Interests follow what is watched; good videos buy time.
 
 **Users** have an interest in each of 20 topics, uniform in -1..1, and 200 minutes. **Items** are on one topic, their
 vector is its one-hot code; their quality, which nothing shows, is normal around the topic's: 14 topics from -3 to 0, 6

@@ -1,4 +1,4 @@
-"""`-Playlist-v0`: songs for listeners who have a spread of taste of their own.
+"""`-Playlist-v1`: songs for listeners who have a spread of taste of their own.
 
 **Data.** Listeners' logs and songs with audio features. The features are standardised (mean 0 and deviation 1 over the
 songs that training listeners played) and are the item vectors; distances are measured in them. `env.users.spread` holds
@@ -28,7 +28,7 @@ listener's own, with the last F - 1 songs before the pick, and the pick after th
 **Source.** "What Next?" (D. Wooten, 2020, github.com/ddwooten/insight_2020_ai; one step a session, 10 recent songs).
 Not inherited: see `PlaylistUsers`, and boxes that never hold a song but by equality.
 
-**Versions.** v0.
+**Versions.** v1: an item earns once per slate; v0 is gone.
 """
 
 from __future__ import annotations

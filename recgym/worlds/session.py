@@ -1,4 +1,4 @@
-"""`-Session-v0`: what people do in one sitting of a shop, seen through the frame of their last F events.
+"""`-Session-v1`: what people do in one sitting of a shop, seen through the frame of their last F events.
 
 **Data.** A log is cut into sessions (`recgym.log.session_split`): a pause of more than `gap_seconds` ends
 one (`mode="interval"`), or all that a user did is one (`mode="one"`). Behaviours are rewards: `pv` (viewed) 1, `cart`
@@ -34,7 +34,7 @@ for more than the gap after it; else the data end, and it is `truncated`: so doe
 session's end lies on its own last event, not on the next session's first; a log that ends is no user who left; unknown
 items, padding and real items have different indices.
 
-**Versions.** v0.
+**Versions.** v1: an item earns once per slate; v0 is gone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`recgym/Slate-v0`: three places, items that stand in each other's way, and visits that joy brings on.
+"""`recgym/Slate-v1`: three places, items that stand in each other's way, and visits that joy brings on.
 
 **Users** have a taste of length 1; sessions open with items they chose by it. **Items** lie around the centres of
 topics.
