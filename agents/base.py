@@ -20,6 +20,7 @@ It may also have `batches(log, batch_size, seed, later)`, if it learns from some
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,10 +59,51 @@ class Agent(Scorer, Protocol):
 
 
 def to_tensor(array: Any, device: torch.device) -> torch.Tensor:
-    """Returns a NumPy array or tensor as a tensor on `device`; shares memory where it can."""
-    if isinstance(array, torch.Tensor):
-        return array.to(device, non_blocking=True)
-    return torch.as_tensor(np.ascontiguousarray(array)).to(device, non_blocking=True)
+    """Returns a NumPy array or tensor as a tensor on `device`; shares memory where it can.
+
+    Copies to a device do not hold up the host. Copies to the host do: without waiting, what is read may not have come.
+    """
+    tensor = array if isinstance(array, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(array))
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
+def unit_scale(vectors: np.ndarray) -> float:
+    """Returns what vectors (n, d) must be multiplied by for the mean square of their numbers to be 1."""
+    return float(np.mean(np.square(vectors))) ** -0.5
+
+
+def stream_state(generator: torch.Generator, device: torch.device) -> dict[str, Any]:
+    """Returns where a random stream stands, and the kind of device it is of: kinds do not take each other's states."""
+    return {"generator": generator.get_state(), "device": device.type}
+
+
+def restore_stream(
+    generator: torch.Generator, state: Mapping[str, Any], device: torch.device, seed: int, updates: int
+) -> None:
+    """Lets a random stream go on where `stream_state` left it, or, on another kind of device, begin a new one.
+
+    Args:
+        generator: The stream, of `device`.
+        state: What `stream_state` returned, among other things.
+        device: Where the agent lives.
+        seed: The agent's seed.
+        updates: Updates it has made; with the seed they are what a new stream is seeded from.
+
+    Warns:
+        UserWarning: if a new stream begins, so that going on is not bit for bit what the saved run would have done.
+    """
+    saved = torch.as_tensor(state["generator"])
+    if state.get("device", device.type) == device.type and saved.shape == generator.get_state().shape:
+        generator.set_state(saved.cpu())
+        return
+    generator.manual_seed(int(np.random.SeedSequence([seed, updates]).generate_state(1, np.uint64)[0] >> 1))
+    warnings.warn(
+        f"a random stream of {state.get('device', 'another device')} cannot go on on {device.type}: weights and "
+        f"optimizers are as saved, a new stream begins from seed {seed} and {updates} updates, and training on differs "
+        "from what the saved run would have done",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def known_users(user: Any, n_users: int, device: torch.device) -> torch.Tensor | None:
@@ -76,3 +118,29 @@ def known_users(user: Any, n_users: int, device: torch.device) -> torch.Tensor |
         return None
     users = to_tensor(user, device).long()
     return torch.where((users >= 0) & (users < n_users), users, n_users)
+
+
+def agent_state(agent: Any) -> dict[str, Any]:
+    """Returns what an agent of networks is made of beyond its options: tensors, arrays and JSON values.
+
+    That is all networks and optimizers, the random stream, `constants` (every number worked out from data), and the
+    count of updates.
+    """
+    return {
+        "networks": {name: network.state_dict() for name, network in agent.nets._asdict().items()},
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in agent.optimizers._asdict().items()},
+        **stream_state(agent.generator, agent.device),
+        "constants": dict(agent.constants),
+        "updates": agent.updates,
+    }
+
+
+def take_state(agent: Any, state: Mapping[str, Any]) -> None:
+    """Puts such a state into an agent made with the same options; the device may differ, see `restore_stream`."""
+    agent.use_constants(agent.constants | dict(state.get("constants", {})))  # older states have none
+    for name, network in agent.nets._asdict().items():
+        network.load_state_dict(state["networks"][name])
+    for name, optimizer in agent.optimizers._asdict().items():
+        optimizer.load_state_dict(state["optimizers"][name])
+    agent.updates = state["updates"]
+    restore_stream(agent.generator, state, agent.device, agent.seed, agent.updates)

@@ -19,6 +19,7 @@ Where we differ:
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -191,6 +192,16 @@ class BCQ(EmbeddingAgent):
         shape, clip = (self.config.n_samples, self.nets.generator.latent_dim), self.config.latent_clip
         drawn = torch.randn(shape, generator=torch.Generator().manual_seed(self.seed))
         self.points = drawn.clamp(-clip, clip).to(self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what every such agent has, and the latent points: other processors draw others from the same seed."""
+        return super().state_dict() | {"points": self.points}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` returned."""
+        super().load_state_dict(state)
+        if "points" in state:  # states of 0.1 have none
+            self.points = state["points"].to(self.device)
 
     def policy(self, *state: torch.Tensor) -> torch.Tensor:
         """Returns vector actions (B, d) in -1..1: the best made from the agent's latent points."""

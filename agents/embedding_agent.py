@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
-import numpy as np
 import torch
 from torch.nn import functional
 
-from agents.base import resolve_device, to_tensor
+from agents.base import agent_state, resolve_device, take_state, to_tensor, unit_scale
 from agents.bounds import check as check_numbers
 from agents.encoded import with_encoders
 from agents.encoders import make_encoder
@@ -114,6 +113,8 @@ class EmbeddingAgent:
         shown: Item vectors a critic is shown for a logged item (n_items + 1, d): `table`, or `vectors` if that is how
             it sees actions.
         generator: The agent's random stream.
+        constants: Numbers worked out from data, by name; they are saved with the agent, so that it means the same
+            wherever it is loaded: `input_scale`, what networks see item vectors multiplied by.
         updates: Updates made so far.
 
     Raises:
@@ -147,10 +148,11 @@ class EmbeddingAgent:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         plain = torch.tensor(catalog.table, device=self.device)  # (n_items + 1, d)
         scale = self.config.input_scale
-        self.table = plain * (float(np.mean(np.square(catalog.embeddings))) ** -0.5 if scale is None else scale)
+        self.table = torch.empty_like(plain)
         self.vectors = functional.normalize(plain, dim=1) if self.config.mapper == "cosine" else plain
         self.shown = self.vectors if self.config.critic_action == "vector" else self.table
         self.inputs = self.table.bfloat16() if self.config.precision == "bf16" else self.table
+        self.use_constants({"input_scale": unit_scale(catalog.embeddings) if scale is None else scale})
         if nets is None:
             with seeded(seed):  # on the CPU, so that weights do not depend on the device
                 nets = self.fresh_networks()
@@ -162,6 +164,12 @@ class EmbeddingAgent:
             for network in self.nets:
                 network.compile()
         self.optimizers = (optimizers or self.make_optimizers)(self.nets, self.config)
+
+    def use_constants(self, constants: Mapping[str, float]) -> None:
+        """Makes what depends on numbers worked out from data: those of this catalog, or those of a saved agent."""
+        self.constants = dict(constants)
+        self.table.copy_(torch.tensor(self.catalog.table, device=self.device) * self.constants["input_scale"])
+        self.inputs.copy_(self.table)
 
     @property
     def state_dim(self) -> int:
@@ -226,22 +234,12 @@ class EmbeddingAgent:
         return self.act(history) @ self.vectors[:-1].T
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of all networks, optimizers and the random stream, and the count of updates."""
-        return {
-            "networks": {name: network.state_dict() for name, network in self.nets._asdict().items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers._asdict().items()},
-            "generator": self.generator.get_state(),
-            "updates": self.updates,
-        }
+        """Returns what `agents.base.agent_state` says."""
+        return agent_state(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` returned."""
-        for name, network in self.nets._asdict().items():
-            network.load_state_dict(state["networks"][name])
-        for name, optimizer in self.optimizers._asdict().items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self.generator.set_state(state["generator"])
-        self.updates = state["updates"]
+        """Takes over what `state_dict` returned; one of another kind of device begins a new random stream."""
+        take_state(self, state)
 
     def look_up(self, batch: Batch) -> Decisions:
         """Returns the batch on the device with its vectors, by one gather.

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 
-from agents.base import known_users, resolve_device, to_tensor
+from agents.base import agent_state, known_users, resolve_device, take_state, to_tensor, unit_scale
 from agents.bounds import check
 from agents.networks import Dropout, arithmetic, seeded
 from recgym.catalog import Catalog
@@ -76,6 +75,8 @@ class ItemAgent:
         optimizers: What changes them.
         table: Item vectors as networks see them, their mean square 1 (n_items + 1, d); the last row is padding.
         generator: The agent's random stream.
+        constants: Numbers worked out from data, by name; they are saved with the agent, so that it means the same
+            wherever it is loaded: `input_scale`, what networks see item vectors multiplied by.
         updates: Updates made so far.
 
     Raises:
@@ -106,8 +107,8 @@ class ItemAgent:
         self.frame_size, self.seed, self.updates = frame_size, seed, 0
         self.device = resolve_device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        scale = float(np.mean(np.square(catalog.embeddings))) ** -0.5
-        self.table = torch.tensor(catalog.table, device=self.device) * scale  # (n_items + 1, d)
+        self.constants = {"input_scale": unit_scale(catalog.embeddings)}
+        self.table = torch.tensor(catalog.table, device=self.device) * self.constants["input_scale"]  # (n_items + 1, d)
         if nets is None:
             with seeded(seed):  # on the CPU, so that weights do not depend on the device
                 nets = self.make_networks(self.table.cpu(), frame_size, self.config)
@@ -116,6 +117,15 @@ class ItemAgent:
             if isinstance(module, Dropout):
                 module.generator = self.generator
         self.optimizers = (optimizers or self.make_optimizers)(self.nets, self.config)
+
+    def use_constants(self, constants: Mapping[str, float]) -> None:
+        """Makes what depends on numbers worked out from data: those of this catalog, or those of a saved agent."""
+        self.constants = dict(constants)
+        self.table.copy_(torch.tensor(self.catalog.table, device=self.device) * self.constants["input_scale"])
+        for module in (module for network in self.nets for module in network.modules()):
+            vectors = dict(module.named_buffers(recurse=False)).get("vectors")
+            if vectors is not None and "vectors" not in module.state_dict():  # item vectors it knows, and does not keep
+                vectors.copy_(self.table[: len(vectors)])
 
     def values(self, frames: Frames) -> torch.Tensor:
         """Returns one number per item (B, n_items); every subclass says which."""
@@ -194,22 +204,12 @@ class ItemAgent:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of all networks, optimizers and the random stream, and the count of updates."""
-        return {
-            "networks": {name: network.state_dict() for name, network in self.nets._asdict().items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers._asdict().items()},
-            "generator": self.generator.get_state(),
-            "updates": self.updates,
-        }
+        """Returns what `agents.base.agent_state` says."""
+        return agent_state(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` returned."""
-        for name, network in self.nets._asdict().items():
-            network.load_state_dict(state["networks"][name])
-        for name, optimizer in self.optimizers._asdict().items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self.generator.set_state(state["generator"])
-        self.updates = state["updates"]
+        """Takes over what `state_dict` returned; one of another kind of device begins a new random stream."""
+        take_state(self, state)
 
 
 def seen(items: torch.Tensor, n_items: int) -> torch.Tensor:

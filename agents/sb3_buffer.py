@@ -61,6 +61,8 @@ class IndexReplayBuffer(ReplayBuffer):
         DataError: if the spaces are not of this catalog, or an option is out of range.
     """
 
+    _table: torch.Tensor | None = None
+
     def __init__(
         self,
         buffer_size: int,
@@ -103,8 +105,19 @@ class IndexReplayBuffer(ReplayBuffer):
         self.actions = np.zeros((*rows, *places), dtype=np.float32 if self.by_vector and places else np.int32)
         self.rewards = np.zeros(rows, dtype=np.float32)
         self.dones, self.timeouts = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_)
-        self.table = torch.tensor(catalog.table, device=self.device)
         self._index = _VectorIndex(catalog.table) if not isinstance(observation_space, spaces.Dict) else None
+
+    @property
+    def table(self) -> torch.Tensor:
+        """Item vectors (n_items + 1, d) on the buffer's device, as it stands: made when asked for, never pickled."""
+        device = torch.device(self.device)  # SB3 sets it anew when it loads a buffer
+        if self._table is None or self._table.device.type != device.type:
+            self._table = torch.tensor(self.catalog.table, device=device)
+        return self._table
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what is pickled: nothing that lies on a device."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_table", "table")}
 
     @property
     def nbytes(self) -> int:

@@ -13,10 +13,12 @@ import torch
 
 from agents import checkpoint
 from agents.ddpg import DDPG
+from agents.dqn import DQN
 from agents.train import every, fit
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
 from recgym.errors import StoreError
+from recgym.frames import History
 
 TESTS = Path(__file__).parent
 
@@ -104,6 +106,45 @@ def test_an_agent_is_made_from_its_checkpoint_alone(log, catalog, run):
     assert torch.equal(
         weights(checkpoint.load_agent(run.parent, catalog, agent_class=DDPG, device="cpu")), weights(agent)
     )
+
+
+class OfCuda:
+    """What a CUDA stream's state looks like: 8 bytes of seed, 8 of offset."""
+
+    def get_state(self):
+        return torch.zeros(16, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("agent_class", [DDPG, DQN])
+def test_a_run_of_another_device_goes_on_with_a_new_stream_and_says_so(log, catalog, tmp_path, agent_class):
+    agent = agent_class(catalog, frame_size=5, device="cpu", hidden=8, seed=3)
+    fit(agent, FrameBatches(log, frame_size=5, batch_size=8), 2)
+    agent.generator = OfCuda()
+    checkpoint.save(tmp_path, 2, agent)
+    drawn = []
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"cannot go on on cpu: .* new stream begins from seed 3 and 2 updates"):
+            loaded = checkpoint.load_agent(tmp_path, catalog, device="cpu")
+        assert torch.equal(weights(loaded), weights(agent))
+        assert loaded.updates == 2
+        drawn.append(torch.rand(4, generator=loaded.generator))
+    assert torch.equal(*drawn)
+    assert not torch.equal(drawn[0], torch.rand(4, generator=torch.Generator().manual_seed(3)))
+
+
+def test_constants_worked_out_from_data_are_saved(log, catalog, tmp_path):
+    """Another processor may work them out otherwise; what counts is what the agent was trained with."""
+    for agent in (
+        DDPG(catalog, frame_size=5, device="cpu", hidden=8),
+        DQN(catalog, frame_size=5, device="cpu", hidden=32, head="vectors"),
+    ):
+        agent.use_constants({"input_scale": 7.0})
+        checkpoint.save(tmp_path / type(agent).__name__, 1, agent)
+        loaded = checkpoint.load_agent(tmp_path / type(agent).__name__, catalog, device="cpu")
+        assert loaded.constants == agent.constants
+        assert torch.equal(loaded.table, torch.tensor(catalog.table) * 7.0)
+        history = History(log.items[None, :5], log.rewards[None, :5], np.array([5]))
+        assert torch.equal(loaded.scores(history), agent.scores(history))
 
 
 def test_an_agent_without_batches_is_saved_too(log, catalog, tmp_path):
