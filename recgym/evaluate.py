@@ -6,7 +6,8 @@ value per user or session, so that two scorers can be compared in pairs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from recgym.log import InteractionLog
 from recgym.metrics import Interval
 from recgym.options import check_seed
 from recgym.policies import Scorer
+from recgym.questions import Questions, held_out_sets, next_items
 from recgym.scoring import ScoreFunction, as_scores, score_function, top_items, unseen_items
 
 if TYPE_CHECKING:
     from recgym.env import RecVectorEnv
 
+_SCORES_AT_ONCE = 1 << 24  # scores that questions are ranked by at a time
 _SEEDS_APART = 1_000_000_000  # seeds of two evaluations do not meet below so many (user, visit)
 
 
@@ -75,6 +78,12 @@ class Ranking(Evaluation):
     """What `evaluate_ranking` returns; the values of a user are means over its positions."""
 
     n_positions: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # (n,) int64, per user
+    by_question: dict[str, np.ndarray] = field(default_factory=dict)  # per metric, one value per question (N,)
+    groups: Mapping[str, Ranking] = field(default_factory=dict)  # the same for named parts of the questions
+
+    def __repr__(self) -> str:
+        parts = [f"{name}, {sum(part.n_positions):,} questions\n{part}" for name, part in self.groups.items()]
+        return "\n".join([super().__repr__(), *(part.replace(f"Ranking: {self.protocol}\n", "") for part in parts)])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,18 +103,22 @@ class SessionReturns(Evaluation):
         return self.values["session_length"]
 
 
-# -- ranking the next item -------------------------------------------------------------------------------------------
+# -- ranking ---------------------------------------------------------------------------------------------------------
 
 
 def evaluate_ranking(
     scorer: Scorer | ScoreFunction,
-    log: InteractionLog,
+    log: InteractionLog | Questions,
     k: int = 10,
     *,
+    past: InteractionLog | None = None,
     n_last: int = 10,
     min_history: int = 1,
     n_negatives: int | None = None,
-    mask_seen: bool = True,
+    repeats: str = "auto",
+    mask_seen: bool | None = None,
+    sets: bool = False,
+    by: str | None = None,
     seed: int = 0,
     batch_size: int = 256,
 ) -> Ranking:
@@ -113,104 +126,115 @@ def evaluate_ranking(
 
     Of every user the last `n_last` positions are asked, as many as have `min_history` events before them. The history
     is everything before the position, the target is the event there; items taken later are candidates like any other.
-    With `mask_seen` the items of the history are no candidates, except the target: an item taken again stays rankable.
 
-    All items are ranked (the headline), or the target among `n_negatives` items the user never took, drawn without
-    replacement and the same for every scorer. The latter are sampled metrics: not comparable with the former.
+    Items of the history are candidates like any other (`repeats="ask"`), or none of them is, and then a position whose
+    target was seen before is not asked (`repeats="mask"`): never is the target alone spared, which would tell it.
+    `"auto"` masks where at most 5 % of events repeat an item of their user, as in MovieLens, where none does; the
+    protocol line says what was done, and how many events repeat an item.
+
+    All items are ranked (the headline), or the target among `n_negatives` items drawn without replacement and the same
+    for every scorer: items the user never took, or any where repeats are asked for. The latter are sampled metrics: not
+    comparable with the former.
+
+    With `sets` the items of each user in `log` are one set, asked for after all his events in `past`: recall@k and
+    ndcg@k, the protocol of collaborative filtering.
 
     Args:
         scorer: A `Scorer`, or a function from a `History` to scores (B, n_items); minus infinity means "never".
-        log: Users to evaluate, with their whole past; held out from whatever the scorer was fitted on.
+        log: Users to evaluate; held out from whatever the scorer was fitted on. Or `Questions` of one's own: other
+            candidates, other histories; then the options about questions are left alone.
         k: Length of the list.
+        past: Earlier events of the same users, where `log` is only the newest part of a split; a log that knows what
+            it was split from needs none.
         n_last: Positions per user, the newest ones.
         min_history: Events a position must have before it.
         n_negatives: Candidates besides the target; None ranks all items.
-        mask_seen: Whether items of the history are left out of the candidates.
+        repeats: `"auto"`, `"ask"` or `"mask"`, see above.
+        mask_seen: Older name: True for `repeats="mask"`, False for `"ask"`.
+        sets: Whether the items of each user are one set.
+        by: An event column, such as `"behaviour"`: each of its values has results of its own in `groups`.
         seed: Seed of the negatives, and of chance among equal scores at the end of a list (coverage and Gini only; hits
             and ranks count ties by expectation).
         batch_size: Histories scored at a time; no value depends on it, beyond rounding in the scorer's own arithmetic.
 
     Raises:
         DataError: if the scorer's items or rewards are not the log's, its scores have a wrong shape, hold NaN or plus
-            infinity, or no user has a position to ask.
+            infinity, no user has a position to ask, or the log is a tail without its past.
     """
     metrics.check_k(k)
     check_seed(seed)
-    score = score_function(scorer, log.item_ids, log.reward, log.name)
-    users, positions = _last_positions(log, n_last, min_history)  # (N,), grouped by user
-    targets = log.items[log.offsets[users] + positions].astype(np.int64)  # (N,)
-    negatives = None if n_negatives is None else _negatives(log, users, n_negatives, seed)  # (N, n_negatives)
-    ranks, lists = [], []
-    for first in range(0, len(users), batch_size):
-        rows = slice(first, first + batch_size)
-        history = histories(log, users[rows], positions[rows])
-        scores = as_scores(score(history), len(history.items), log.n_items)  # (B, n_items)
-        if negatives is not None:
-            columns = np.concatenate([targets[rows, None], negatives[rows]], axis=1)  # (B, 1 + n_negatives)
-            chosen = np.take_along_axis(scores, columns, axis=1)
-            ranks.append(metrics.tie_ranks(chosen, np.zeros(len(chosen), dtype=np.int64)))
-            continue
-        seen = history.items if mask_seen else history.items[:, :0]
-        allowed = unseen_items(seen, log.n_items)  # (B, n_items)
-        keys = np.stack([np.full(len(scores), seed), users[rows], positions[rows]], axis=1)
-        lists.append(top_items(scores, allowed, k, keys))
-        np.put_along_axis(allowed, targets[rows, None], True, axis=1)
-        ranks.append(metrics.tie_ranks(scores, targets[rows], allowed))
-    all_ranks = metrics.Ranks(*(np.concatenate(part) for part in zip(*ranks, strict=True)))
-    return _as_ranking(all_ranks, lists, users, k, log.n_items, _protocol(n_last, n_negatives, mask_seen))
+    if not isinstance(log, Questions):
+        repeats = repeats if mask_seen is None else "mask" if mask_seen else "ask"
+        options: dict[str, Any] = {"past": past, "min_history": min_history, "repeats": repeats, "by": by}
+        if sets and n_negatives is not None:
+            raise DataError(f"sets are ranked among all items, got n_negatives={n_negatives}; drop one of them")
+        if sets:
+            log = held_out_sets(log, **options)
+        else:
+            log = next_items(log, n_last=n_last, n_negatives=n_negatives, seed=seed, **options)
+    source, totals = log.log, {}
+    score = score_function(scorer, source.item_ids, source.reward, source.name)
+    ranks, lists = _ranked(score, log, k, seed, batch_size)
+    if len(lists):
+        n_items = source.n_items
+        totals = {f"coverage@{k}": metrics.coverage(lists, n_items), f"gini@{k}": metrics.gini(lists, n_items)}
+    groups = {name: _as_ranking(ranks, log, rows, k, {}) for name, rows in log.groups.items() if rows.any()}
+    return replace(_as_ranking(ranks, log, np.ones(len(log.users), dtype=bool), k, totals), groups=groups)
 
 
-def _as_ranking(
-    ranks: metrics.Ranks, lists: list[np.ndarray], users: np.ndarray, k: int, n_items: int, protocol: str
-) -> Ranking:
-    by_position = {
-        f"hit_rate@{k}": metrics.hit_rate(ranks, k),
-        f"ndcg@{k}": metrics.gain(ranks, k),
-        "mrr": metrics.mrr(ranks),
-    }
-    of_user, unit, n_positions = np.unique(users, return_inverse=True, return_counts=True)
-    values = {name: np.bincount(unit, weights=column) / n_positions for name, column in by_position.items()}
-    totals = {}
-    if lists:
-        shown = np.concatenate(lists)
-        totals = {f"coverage@{k}": metrics.coverage(shown, n_items), f"gini@{k}": metrics.gini(shown, n_items)}
-    return Ranking(values, totals, of_user, protocol, n_positions)
+def _ranked(
+    score: ScoreFunction, asked: Questions, k: int, seed: int, batch_size: int
+) -> tuple[metrics.Ranks, np.ndarray]:
+    """Returns the ranks of all targets (N,), and a list after each history (M, k) unless candidates are given."""
+    log, starts = asked.log, np.append(asked.starts, len(asked.users))
+    ranks, lists = [], [np.empty((0, k), dtype=np.int64)]
+    for first in range(0, len(starts) - 1, batch_size):
+        begin = starts[first : first + batch_size + 1]  # of the questions of these histories, and the end
+        users, positions = asked.users[begin[:-1]], asked.positions[begin[:-1]]
+        history = histories(log, users, positions)
+        scores = as_scores(score(history), len(users), log.n_items)  # (B, n_items)
+        whose = np.repeat(np.arange(len(users)), np.diff(begin))  # history of each question
+        allowed = None
+        if asked.candidates is None:
+            allowed = unseen_items(history.items if asked.masked else history.items[:, :0], log.n_items)
+            keys = np.stack([np.full(len(users), seed), users, positions], axis=1)
+            lists.append(top_items(scores, allowed, k, keys))
+        at_once = max(1, _SCORES_AT_ONCE // log.n_items)
+        for row in range(begin[0], begin[-1], at_once):
+            rows = np.arange(row, min(row + at_once, begin[-1]))
+            ranks.append(_ranks_of(scores, whose[rows - begin[0]], asked, rows, allowed))
+    return metrics.Ranks(*(np.concatenate(part) for part in zip(*ranks, strict=True))), np.concatenate(lists)
 
 
-def _protocol(n_last: int, n_negatives: int | None, mask_seen: bool) -> str:
-    seen = "seen items masked" if mask_seen else "seen items ranked too"
-    among = f"all items ranked, {seen}" if n_negatives is None else f"sampled: 1 + {n_negatives} items ranked"
-    return f"last {n_last} positions of each user, {among}, ties by expectation"
-
-
-def _last_positions(log: InteractionLog, n_last: int, min_history: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns users (N,) and positions (N,) int64 of the newest events with enough history, grouped by user."""
-    first = np.maximum(log.lengths - n_last, min_history)
-    counts = np.maximum(log.lengths - first, 0)
-    if n_last < 1 or min_history < 0 or not counts.any():
-        raise DataError(
-            f"some user must have a position to ask, got {log.n_users} users of at most {log.lengths.max(initial=0)} "
-            f"events with n_last={n_last}, min_history={min_history}; give longer users or ask for less history"
-        )
-    users = np.repeat(np.arange(log.n_users), counts)
-    return users, np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts - first, counts)
-
-
-def _negatives(log: InteractionLog, users: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Returns n different items per row (N, n) that its user has nowhere in the log; every user has its own stream."""
-    drawn = np.empty((len(users), n), dtype=np.int64)
-    of_user, start, counts = np.unique(users, return_index=True, return_counts=True)
-    for user, first, count in zip(of_user, start, counts, strict=True):
-        unseen = np.setdiff1d(np.arange(log.n_items), log.user(user).items)
-        if n < 1 or len(unseen) < n:
+def _ranks_of(
+    scores: np.ndarray, whose: np.ndarray, asked: Questions, rows: np.ndarray, allowed: np.ndarray | None
+) -> metrics.Ranks:
+    targets, n_items = asked.targets[rows], scores.shape[1]
+    if allowed is not None:
+        if n_seen := int(np.count_nonzero(~allowed[whose, targets])):
             raise DataError(
-                f"n_negatives must be between 1 and the items a user never took, got {n} for user "
-                f"{log.user_ids[user]!r} with {len(unseen)}; ask for fewer"
+                f"with items of the history masked no target may be one of them, got {n_seen} of {len(rows)} questions "
+                f"where it is; leave those out, or set masked=False"
             )
-        random = np.random.default_rng((seed, user))
-        for row in range(first, first + count):
-            drawn[row] = random.choice(unseen, n, replace=False)
-    return drawn
+        return metrics.tie_ranks(scores[whose], targets, allowed[whose])
+    assert asked.candidates is not None
+    others = np.where(asked.candidates[rows] == targets[:, None], n_items, asked.candidates[rows])
+    columns = np.concatenate([targets[:, None], others], axis=1)  # (n, 1 + C)
+    chosen = scores[whose[:, None], np.minimum(columns, n_items - 1)]
+    return metrics.tie_ranks(chosen, np.zeros(len(rows), dtype=np.int64), columns < n_items)
+
+
+def _as_ranking(ranks: metrics.Ranks, asked: Questions, rows: np.ndarray, k: int, totals: dict[str, float]) -> Ranking:
+    """Returns the values of the questions `rows` (N,) bool by question, and by user."""
+    ranks = metrics.Ranks(*(part[rows] for part in ranks))
+    of_user, unit, n_positions = np.unique(asked.users[rows], return_inverse=True, return_counts=True)
+    hits, gains = metrics.hit_rate(ranks, k), metrics.gain(ranks, k)
+    by_question = {f"hit_rate@{k}": hits, f"ndcg@{k}": gains, "mrr": metrics.mrr(ranks)}
+    if asked.sets:
+        size = n_positions[unit]  # of the set that each question is of
+        by_question = {f"recall@{k}": hits, f"ndcg@{k}": gains * size / metrics.ideal_gain(size, k)}
+    values = {name: np.bincount(unit, weights=column) / n_positions for name, column in by_question.items()}
+    return Ranking(values, totals, of_user, asked.words, n_positions, by_question)
 
 
 # -- sessions in an environment ----------------------------------------------------------------------------------------

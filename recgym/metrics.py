@@ -147,8 +147,13 @@ def ndcg(ranks: Ranks, k: int, relevant: np.ndarray | None = None) -> np.ndarray
         DataError: if a row has no relevant item, or k is below 1.
     """
     gains, n_relevant = _per_row(gain(ranks, k), relevant)
+    return gains / ideal_gain(n_relevant, k)
+
+
+def ideal_gain(n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """Returns the gain@k of a list that begins with all relevant items, in the shape of their number."""
     ideal = np.concatenate([[0.0], np.cumsum(_discounts(k, int(n_relevant.max(initial=1))))])
-    return gains / ideal[n_relevant]
+    return np.asarray(ideal[n_relevant])
 
 
 def recall(ranks: Ranks, k: int, relevant: np.ndarray | None = None) -> np.ndarray:
@@ -189,7 +194,9 @@ def _discounts(k: int, length: int) -> np.ndarray:
 
 
 def check_k(k: int) -> None:
-    """Refuses a list length below 1 with a DataError."""
+    """Refuses a list length that is no whole number of at least 1 with a DataError."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise DataError(f"k must be a whole number, got {k!r}; give the length of the list")
     if k < 1:
         raise DataError(f"k must be at least 1, got {k}; give the length of the list")
 

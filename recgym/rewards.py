@@ -8,7 +8,7 @@ import numpy as np
 
 from recgym.errors import DataError
 
-_NAMES = '"scaled", "recnn", "raw", "binary:T", "sign:T" or "label:NAME=VALUE,..."'
+_NAMES = '"scaled", "recnn", "raw", "log1p", "binary:T", "sign:T" or "label:NAME=VALUE,..."'
 
 
 def transform_rewards(values: object, transform: str = "scaled") -> np.ndarray:
@@ -19,6 +19,7 @@ def transform_rewards(values: object, transform: str = "scaled") -> np.ndarray:
     | `"scaled"` | `2 * (r - 2.5) / 5`: half stars 0.5 to 5 become -0.8 to 1 (the default) |
     | `"recnn"` | `2 * (r - 2.5)`: -4 to 5, RecNN's own |
     | `"raw"` | the number in the file |
+    | `"log1p"` | `log(1 + r)`, for counts, seconds and prices, which have no upper end |
     | `"binary:T"` | 1 where the value is at least T, else 0 |
     | `"sign:T"` | 1 where the value is at least T, else -1 |
     | `"label:pv=1,cart=2"` | the value given for the label; an unnamed label is an error |
@@ -28,7 +29,8 @@ def transform_rewards(values: object, transform: str = "scaled") -> np.ndarray:
         transform: One of the names above.
 
     Raises:
-        DataError: if the name is unknown, a threshold is no number, or a label has no value.
+        DataError: if the name is unknown, a threshold is no number, a label has no value, or `"log1p"` is given a
+            number below 0.
 
     Example:
         >>> transform_rewards([0.5, 2.5, 5.0]).tolist()
@@ -44,6 +46,13 @@ def transform_rewards(values: object, transform: str = "scaled") -> np.ndarray:
         numbers = 2.0 * (numbers - 2.5) / 5.0
     elif kind == "recnn" and not argument:
         numbers = 2.0 * (numbers - 2.5)
+    elif kind == "log1p" and not argument:
+        if n_below := int(np.count_nonzero(numbers < 0)):
+            raise DataError(
+                f"'log1p' needs numbers of at least 0, got {numbers.min():g} ({n_below} of {len(numbers.ravel())} are "
+                f"below); choose 'raw' or another transform"
+            )
+        numbers = np.log1p(numbers)
     elif kind in ("binary", "sign"):
         liked = numbers >= _threshold(argument, transform)
         numbers = liked.astype(np.float64) if kind == "binary" else np.where(liked, 1.0, -1.0)

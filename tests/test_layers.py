@@ -32,6 +32,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.users": 5,
     "recgym.render": 5,
     "recgym.scoring": 6,
+    "recgym.questions": 6,
     "recgym.ope": 8,
     "recgym.stochastic": 6.5,
     "recgym.collection": 7,

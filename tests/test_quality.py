@@ -14,7 +14,7 @@ from benchmarks.quality import entries, learning, measure, ranking, tasks
 from benchmarks.quality.entry import Entry
 from benchmarks.quality.learning import in_pieces, learned, learned_together
 from benchmarks.quality.store import Store
-from benchmarks.quality.tasks import Asked
+from recgym.batches import histories
 from recgym.log import InteractionLog
 from recgym.policies import Popularity
 
@@ -84,8 +84,8 @@ def test_nothing_that_is_asked_is_in_what_was_learned(name):
             known = set(zip(log.event_users().tolist(), log.items.tolist(), strict=True))
             assert not pairs & known
             assert log.n_users == task.test.log.n_users  # users keep their numbers
-        if asked.others is not None:
-            assert not (asked.others == asked.targets[:, None]).any()
+        if asked.candidates is not None:
+            assert not (asked.candidates == asked.targets[:, None]).any()
             assert np.all(np.diff(asked.users) >= 0)
 
 
@@ -107,16 +107,16 @@ def test_drrs_negatives_may_be_training_items_as_published_and_never_are_masked(
     def n_known(task):
         return sum(
             (user, item) in known
-            for user, row in zip(task.test.users.tolist(), task.test.others.tolist(), strict=True)
+            for user, row in zip(task.test.users.tolist(), task.test.candidates.tolist(), strict=True)
             for item in row
         )
 
     assert n_known(published) > 0 == n_known(masked)
-    assert (masked.test.others == n_items).any() and not (published.test.others == n_items).any()
+    assert (masked.test.candidates == n_items).any() and not (published.test.candidates == n_items).any()
     held = set(zip(published.test.users.tolist(), published.test.targets.tolist(), strict=True))
     assert not any(
         (user, item) in held
-        for user, row in zip(published.test.users.tolist(), published.test.others.tolist(), strict=True)
+        for user, row in zip(published.test.users.tolist(), published.test.candidates.tolist(), strict=True)
         for item in row
     )
 
@@ -138,14 +138,15 @@ def by_hand(scores, target, columns, k=10):
 
 @pytest.mark.parametrize("sampled", [True, False])
 def test_values_are_expected_ranks_among_candidates(log, sampled):
-    users, targets = np.array([0, 0, 3]), np.array([int(log.user(0).items[3]), 39, 7])
+    unseen = int(np.setdiff1d(np.arange(40), log.user(0).items)[0])
+    users, targets = np.array([0, 0, 3]), np.array([unseen, 39, 7])
     others = np.array([[1, 2, 40, 40], [5, 6, 7, 8], [40, 1, 2, 3]])
     levels = np.random.default_rng(1).integers(4, size=(6, 40)).astype(np.float32)  # many ties
 
     def score(history):
         return levels[np.asarray(history.user)]
 
-    asked = Asked(log, users, targets, others if sampled else None)
+    asked = tasks.after_all(log, users, targets, others if sampled else None)
     found = measure.values_of(score, asked, k=3)
     for row, (user, target) in enumerate(zip(users, targets, strict=True)):
         if sampled:
@@ -160,7 +161,7 @@ def test_values_are_expected_ranks_among_candidates(log, sampled):
 def test_a_constant_scorer_earns_chance():
     task = tasks.load("Q1", small=True)
     found = measure.values_of(lambda history: np.zeros((len(history.items), task.fit.n_items)), task.test)
-    n_candidates = 1 + (task.test.others < task.fit.n_items).sum(axis=1)
+    n_candidates = 1 + (task.test.candidates < task.fit.n_items).sum(axis=1)
     np.testing.assert_allclose(found["hit_rate@10"], np.minimum(10 / n_candidates, 1.0))
 
 
@@ -239,7 +240,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypa
     assert [point["step"] for point in parts.curve] == [0, 3, 6, 9]
     for one, other in zip(whole.curve, parts.curve, strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
-    history = measure.histories(task.test.log, np.arange(9), task.test.log.lengths[:9])
+    history = histories(task.test.log, np.arange(9), task.test.log.lengths[:9])
     assert (whole.agent.scores(history) == parts.agent.scores(history)).all()
     again = learned(SMALL, task, 0, "cpu", tmp_path / "parts")  # finished: nothing is learned again
     assert again.curve == parts.curve and again.agent.updates == 9
@@ -266,7 +267,7 @@ def test_several_seeds_rank_together(tmp_path):
     both = replace(one, name="both", together=one, n_together=2)
     found = learned_together(both, task, 1, "cpu", tmp_path)
     alone = [learned(one, task, seed, "cpu", tmp_path) for seed in (2, 3)]
-    history = measure.histories(task.test.log, np.arange(9), task.test.log.lengths[:9])
+    history = histories(task.test.log, np.arange(9), task.test.log.lengths[:9])
     said = [torch.log_softmax(run.agent.scores(history), dim=1) for run in alone]
     torch.testing.assert_close(found.agent.scores(history), (said[0] + said[1]) / 2)
     assert found.seconds == sum(run.seconds for run in alone)
@@ -393,4 +394,4 @@ def test_the_order_of_movielens_holds_all_events_and_ncf_agrees_with_its_newest_
     q1, q2 = tasks.load("Q1"), tasks.load("Q2")
     assert q1.fit.n_events == q2.fit.n_events == 1_000_209 - 6_040
     assert (q1.test.targets == q2.test.targets).sum() == 4_371  # 4,369 before the events that the file lacks
-    assert (q1.test.others == q1.fit.n_items).any(axis=1).sum() == 156
+    assert (q1.test.candidates == q1.fit.n_items).any(axis=1).sum() == 156

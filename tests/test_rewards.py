@@ -20,6 +20,7 @@ def test_doctests():
         ("scaled", [-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
         ("recnn", [-4, -3, -2, -1, 0, 1, 2, 3, 4, 5]),
         ("raw", STARS),
+        ("log1p", np.log(1 + STARS)),
         ("binary:4", [0, 0, 0, 0, 0, 0, 0, 1, 1, 1]),
         ("sign:3.5", [-1, -1, -1, -1, -1, -1, 1, 1, 1, 1]),
     ],
@@ -47,6 +48,8 @@ def test_nothing_given_is_changed_r13():
     [
         ([1], "stars", "a reward transform must be .* got 'stars'"),
         ([1], "scaled:3", "got 'scaled:3'"),
+        ([1], "log1p:2", "got 'log1p:2'"),
+        ([3, -0.5, -2], "log1p", r"'log1p' needs numbers of at least 0, got -2 \(2 of 3 are below\)"),
         ([1], "binary", "'binary' needs a number after the colon, got ''"),
         ([1], "sign:high", "'sign:high' needs a number after the colon, got 'high'"),
         (["a"], "label:", "a label transform must read 'label:NAME=VALUE,...', got 'label:'"),

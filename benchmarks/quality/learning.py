@@ -17,9 +17,10 @@ import numpy as np
 from benchmarks.build import entry_point
 from benchmarks.quality.entry import Entry
 from benchmarks.quality.measure import METRICS, values_of
-from benchmarks.quality.tasks import Asked, Task
+from benchmarks.quality.tasks import Task
 from recgym import InteractionLog
 from recgym.batches import FrameBatches
+from recgym.questions import Questions
 from recgym.store import atomic_file
 
 CHOOSES = METRICS[1]  # what the validation split chooses checkpoints by
@@ -105,7 +106,7 @@ def learned(entry: Entry, task: Task, seed: int, device: str, folder: Path) -> L
 class _Looks:
     """A report for `agents.fit`: sets step sizes, looks at the validation split now and then, and keeps what it saw."""
 
-    def __init__(self, entry: Entry, agent: Any, batches: Any, valid: Asked, folder: Path) -> None:
+    def __init__(self, entry: Entry, agent: Any, batches: Any, valid: Questions, folder: Path) -> None:
         self.entry, self.agent, self.batches, self.valid, self.folder = entry, agent, batches, valid, folder
         self.keeps = all(hasattr(agent, need) for need in ("catalog", "frame_size", "seed", "config"))
         self.best = _Best(folder / "chosen" if self.keeps else None)
@@ -204,7 +205,7 @@ def quick_products() -> Iterator[None]:
         products.fp32_precision = before
 
 
-def look(agent: Any, asked: Asked) -> dict[str, float]:
+def look(agent: Any, asked: Questions) -> dict[str, float]:
     """Returns the means of all metrics over the questions."""
     return {metric: float(values.mean()) for metric, values in values_of(agent, asked).items()}
 

@@ -6,45 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.quality.tasks import Asked
-from recgym import metrics
-from recgym.batches import histories
+from recgym.evaluate import evaluate_ranking
 from recgym.metrics import Interval
 from recgym.policies import Scorer
-from recgym.scoring import as_scores, score_function, unseen_items
+from recgym.questions import Questions
+from recgym.scoring import ScoreFunction
 
 METRICS = ("hit_rate@10", "ndcg@10")
-_ROWS = 256
 
 
-def values_of(scorer: Scorer, asked: Asked, k: int = 10) -> dict[str, np.ndarray]:
+def values_of(scorer: Scorer | ScoreFunction, asked: Questions, k: int = 10) -> dict[str, np.ndarray]:
     """Returns hit_rate@k and ndcg@k of every question (N,) float64, ties by expectation."""
-    log = asked.log
-    score = score_function(scorer, log.item_ids, log.reward, log.name)
-    people, begin = np.unique(asked.users, return_index=True)
-    begin = np.append(begin, len(asked.users))
-    ranks = []
-    for first in range(0, len(people), _ROWS):
-        rows = np.arange(first, min(first + _ROWS, len(people)))
-        history = histories(log, people[rows], log.lengths[people[rows]])
-        scores = as_scores(score(history), len(rows), log.n_items)
-        mine = np.arange(begin[rows[0]], begin[rows[-1] + 1])  # questions
-        whose = np.repeat(np.arange(len(rows)), np.diff(begin[rows[0] : rows[-1] + 2]))
-        ranks.append(_ranks(scores, whose, asked, mine, unseen_items(history.items, log.n_items)))
-    found = metrics.Ranks(*(np.concatenate(part) for part in zip(*ranks, strict=True)))
-    return {f"hit_rate@{k}": metrics.hit_rate(found, k), f"ndcg@{k}": metrics.gain(found, k)}
-
-
-def _ranks(scores: np.ndarray, whose: np.ndarray, asked: Asked, mine: np.ndarray, allowed: np.ndarray) -> metrics.Ranks:
-    targets = asked.targets[mine]
-    if asked.others is None:
-        allowed = allowed[whose]
-        np.put_along_axis(allowed, targets[:, None], True, axis=1)
-        return metrics.tie_ranks(scores[whose], targets, allowed)
-    columns = np.concatenate([targets[:, None], asked.others[mine]], axis=1)  # (n, 1 + C)
-    padded = np.pad(scores, ((0, 0), (0, 1)))
-    real = columns < scores.shape[1]
-    return metrics.tie_ranks(padded[whose[:, None], columns], np.zeros(len(mine), dtype=np.int64), real)
+    found = evaluate_ranking(scorer, asked, k).by_question
+    return {metric: found[metric] for metric in (f"hit_rate@{k}", f"ndcg@{k}")}
 
 
 def hierarchical_interval(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import recgym
 from recgym import Catalog, InteractionLog, datasets
 from recgym.datasets import sources
 from recgym.errors import DataError, MissingDataError
+from recgym.questions import Questions
 
 LIKED = 0.5  # rewards above it are ratings of 4 and 5, as 2 (r - 2.5) / 5 makes .6 and 1 of them
 _NEGATIVES = 99
@@ -29,25 +31,6 @@ TITLES = {
     "Q3 masked": "MovieLens-1M, DRR's protocol, training items masked",
     "Q4": "MovieLens-1M, next items that are liked",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """Questions to a ranker: one item each, after all events that `log` holds of the user.
-
-    Attributes:
-        log: Whose users' whole past is the history.
-        users: Whom each question is about (N,) int64, in ascending order.
-        targets: The item that counts (N,) int64.
-        others: Items it is ranked among (N, C) int64, padded with n_items; None ranks all but those of the history.
-        groups: Named subsets of the questions (N,) bool, for tables that tell them apart.
-    """
-
-    log: InteractionLog
-    users: np.ndarray
-    targets: np.ndarray
-    others: np.ndarray | None = None
-    groups: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +49,9 @@ class Task:
     name: str
     protocol: str
     learn: InteractionLog
-    valid: Asked
+    valid: Questions
     fit: InteractionLog
-    test: Asked
+    test: Questions
 
     @property
     def title(self) -> str:
@@ -78,12 +61,12 @@ class Task:
     @cached_property
     def hash(self) -> str:
         """The first 16 digits of the SHA-256 of all events and questions."""
-        return _digest(*_columns(self.fit), self.test.users, self.test.targets, self.test.others, self.learn_hash)
+        return _digest(*_columns(self.fit), self.test.users, self.test.targets, self.test.candidates, self.learn_hash)
 
     @cached_property
     def learn_hash(self) -> str:
         """The same of what learners see, so that protocols which share it share trained agents."""
-        return _digest(*_columns(self.learn), self.valid.users, self.valid.targets, self.valid.others)
+        return _digest(*_columns(self.learn), self.valid.users, self.valid.targets, self.valid.candidates)
 
     def catalog(self, vectors: str, dim: int, **options: float) -> Catalog:
         """Returns the items with vectors by `recgym.embeddings.<vectors>`, made from what learners see."""
@@ -94,6 +77,18 @@ class Task:
 def _catalog(task: Task, vectors: str, dim: int, options: tuple[tuple[str, float], ...]) -> Catalog:
     made: Catalog = getattr(recgym.embeddings, vectors)(task.learn, dim=dim, **dict(options))
     return made
+
+
+def after_all(
+    log: InteractionLog,
+    users: np.ndarray,
+    targets: np.ndarray,
+    candidates: np.ndarray | None = None,
+    groups: Mapping[str, np.ndarray] | None = None,
+) -> Questions:
+    """Returns questions after all events that `log` holds of a user; without candidates, their items are masked."""
+    targets = targets.astype(np.int64)
+    return Questions(log, users, log.lengths[users], targets, candidates, candidates is None, groups=groups or {})
 
 
 def _columns(log: InteractionLog) -> tuple[np.ndarray, ...]:
@@ -184,7 +179,7 @@ def ncf_questions(log: InteractionLog, folder: Path) -> tuple[np.ndarray, np.nda
 # -- the protocols ----------------------------------------------------------------------------------------------------
 
 
-def _shared(log: InteractionLog, ncf_rows: np.ndarray) -> tuple[InteractionLog, Asked]:
+def _shared(log: InteractionLog, ncf_rows: np.ndarray) -> tuple[InteractionLog, Questions]:
     """Returns what learners of Q1, Q2 and Q4 see, and the questions on each user's newest event beside it."""
     keep = np.ones(log.n_events, dtype=bool)
     keep[ncf_rows] = keep[log.offsets[1:] - 1] = False
@@ -192,17 +187,17 @@ def _shared(log: InteractionLog, ncf_rows: np.ndarray) -> tuple[InteractionLog, 
     return _without_newest(rest)
 
 
-def _without_newest(log: InteractionLog) -> tuple[InteractionLog, Asked]:
+def _without_newest(log: InteractionLog) -> tuple[InteractionLog, Questions]:
     last = log.offsets[1:] - 1
     before = log.select_events(np.isin(np.arange(log.n_events), last, invert=True), drop_empty=False)
     liked = np.asarray(log.rewards)[last] > LIKED
     groups = {"liked": liked, "all": liked | True}
-    return before, Asked(before, np.arange(log.n_users), log.items[last].astype(np.int64), None, groups)
+    return before, after_all(before, np.arange(log.n_users), log.items[last], groups=groups)
 
 
 def _q1(log: InteractionLog, ncf_rows: np.ndarray, negatives: np.ndarray) -> Task:
     fit = log.select_events(np.isin(np.arange(log.n_events), ncf_rows, invert=True), drop_empty=False)
-    test = Asked(fit, np.arange(log.n_users), log.items[ncf_rows].astype(np.int64), negatives)
+    test = after_all(fit, np.arange(log.n_users), log.items[ncf_rows], negatives)
     words = (
         "NCF's leave-latest-out files: its test event of each user among its own 99 negatives (98 where the positive "
         "is one of them), sampled metrics; history: all other events in the order of sasrec/ml-1m.txt; ties by "
@@ -253,7 +248,7 @@ def _q3_masked(log: InteractionLog, ncf_rows: np.ndarray, negatives: np.ndarray)
     return _q3(log, ncf_rows, negatives, masked=True)
 
 
-def _one_in(log: InteractionLog, n: int, seed: int, masked: bool, n_others: int) -> tuple[InteractionLog, Asked]:
+def _one_in(log: InteractionLog, n: int, seed: int, masked: bool, n_others: int) -> tuple[InteractionLog, Questions]:
     """Returns a log less a random n-th of its events, and the questions about those."""
     random = np.random.default_rng(seed)
     held = random.permutation(log.n_events) < log.n_events // n
@@ -266,4 +261,4 @@ def _one_in(log: InteractionLog, n: int, seed: int, masked: bool, n_others: int)
     if masked:
         known = rest.event_users().astype(np.int64) * log.n_items + rest.items
         others[np.isin(users[:, None] * log.n_items + others, known)] = log.n_items
-    return rest, Asked(rest, users, targets, others)
+    return rest, after_all(rest, users, targets, others)
