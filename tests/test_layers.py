@@ -81,6 +81,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "agents.softmax": 10,
     "agents.train": 11,
     "agents.baselines": 11,
+    "agents.recent": 10,
     "agents.sb3_buffer": 11,
     "agents.sb3_env": 11,
     "agents": 12,  # one file per algorithm, and the package itself
