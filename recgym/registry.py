@@ -27,8 +27,8 @@ An id reads `recgym/<data>-<kind>-v<number>`, or `recgym/<kind>-v<number>` where
 | `Table` | your own: `path=`, `user=`, `item=`, `reward=`, `time=` ... |
 
 An id's number goes up when the same seed and item actions would give other users, items, rewards or ends; the old one
-stays, unless it was simply wrong: so did `InterestEvolution`, `Slate`, `Session` and `Playlist` at v0, where an item that
-stood twice in a slate earned twice.
+stays, unless it was simply wrong: so did `InterestEvolution`, `Slate`, `Session` and `Playlist` at v0, where an item
+that stood twice in a slate earned twice.
 """
 
 from __future__ import annotations

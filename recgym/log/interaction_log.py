@@ -44,8 +44,8 @@ class InteractionLog:
         reward_range: Lowest and highest reward of the whole source; splits keep it.
         name: What the log is called in messages and results.
         is_tail: Whether earlier events of these users were split off: rankings need them, see `evaluate_ranking`.
-        past: Those events, where they are at hand: the other part of `split_last`, `split_ratio` or `split_time`, of the
-            same items, its users found by their ids. It follows the parts one takes of this log, but is not saved.
+        past: Those events, where they are at hand: the other part of `split_last`, `split_ratio` or `split_time`, of
+            the same items, its users found by their ids. It follows the parts one takes of this log, but is not saved.
 
     Raises:
         DataError: if the columns do not fit together.
