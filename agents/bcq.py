@@ -30,7 +30,7 @@ from torch.nn import functional
 from agents.actors import Generator, Perturbator
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.losses import detached, imitation_of_good, seen_by_critic, squared_errors, within_range
-from agents.networks import descend, frozen, parameters_of, polyak_update
+from agents.networks import descend, follow, frozen
 from agents.train import Run, train_agent
 from agents.twins import make_critics
 from recgym.catalog import Catalog
@@ -108,7 +108,9 @@ def bcq_update(
         descend(generator_loss, nets.generator, optimizers.generator, config.max_norm)
 
     target = best_target(batch, nets, items, shown, config, generator)  # (B,)
+    nets.critics.train(learn)
     values = nets.critics(*batch.state, batch.vector)  # (2, B)
+    nets.critics.eval()
     critic_loss = squared_errors(values, target)
     if learn:
         descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
@@ -116,13 +118,15 @@ def bcq_update(
     with torch.no_grad():
         points = drawn_points((len(batch.action), nets.generator.latent_dim), config, generator, items.device)
         generated = nets.generator.decode(*batch.state, points)  # (B, d)
+    nets.perturbator.train(learn)
+    action = nets.perturbator(*batch.state, generated)  # (B, d)
+    nets.perturbator.eval()
     with frozen(nets.critics):
-        action = nets.perturbator(*batch.state, generated)  # (B, d)
         actor_value = nets.critics.first_value(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
     actor_loss = -actor_value.mean()
     if learn:
         descend(actor_loss, nets.perturbator, optimizers.perturbator, config.max_norm)
-        polyak_update(parameters_of(nets[1:3]), parameters_of(nets[3:]), config.tau)
+        follow(nets[1:3], nets[3:], config.tau)
     losses = {"critic_loss": critic_loss, "value": values[0].mean(), "actor_value": actor_value.mean()}
     return detached(losses | {"generator_loss": generator_loss, "reconstruction": rebuilding})
 

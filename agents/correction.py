@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from recgym.errors import DataError
+from recgym.options import is_number
 
 CORRECTIONS = ("none", "off_policy", "top_k")
 
@@ -27,8 +28,8 @@ class Corrected(Protocol):
         """Importance weights are cut off here."""
 
     @property
-    def baseline(self) -> float | None:
-        """Subtracted from every return; None takes the batch's mean return."""
+    def baseline(self) -> float | str | None:
+        """Subtracted from every return; `"lowest"` is the lower of -1 and the batch's lowest, None its mean."""
 
     @property
     def normalise(self) -> bool:
@@ -61,15 +62,23 @@ def gains(log_pi: torch.Tensor, log_beta: torch.Tensor, returns: torch.Tensor, c
         weight = torch.exp(log_pi - log_beta).clamp(max=config.weight_cap)
     if config.correction == "top_k":
         top_k = config.k * (1.0 - log_pi.exp()) ** (config.k - 1)
-    baseline = returns.mean() if config.baseline is None else config.baseline
-    gain = weight * top_k * (returns - baseline)
+    gain = weight * top_k * (returns - baseline_of(returns, config.baseline))
     if config.normalise:
         gain = gain / gain.abs().mean().clamp(min=1e-6)
     return Gains(gain, weight, top_k)
 
 
-def check_correction(correction: str) -> None:
-    """Raises a DataError if there is no such form."""
+def baseline_of(returns: torch.Tensor, baseline: float | str | None) -> torch.Tensor | float:
+    """Returns what is subtracted from returns (N,)."""
+    if baseline == "lowest":  # at most -1, so that what is liked counts at most twice what leaves one cold
+        return torch.cat([returns, returns.new_full((1,), -1.0)]).amin()
+    return returns.mean() if baseline is None else float(baseline)
+
+
+def check_correction(correction: str, baseline: Any = None) -> None:
+    """Raises a DataError if there is no such form, or the baseline is none."""
+    if baseline is not None and baseline != "lowest" and not is_number(baseline):
+        raise DataError(f"baseline must be a number, 'lowest' or None, got {baseline!r}; leave it out for 'lowest'")
     if correction not in CORRECTIONS:
         known = ", ".join(CORRECTIONS)
         raise DataError(f"correction must be one of {known}, got {correction!r}; choose one of them")

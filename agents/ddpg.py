@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
-from agents.networks import Actor, Critic, descend, frozen, polyak_update
+from agents.networks import Actor, Critic, descend, follow, frozen
 from agents.train import Run, train_agent
 
 
@@ -92,7 +92,9 @@ def ddpg_update(
         next_value = nets.critic_target(*batch.next_state, next_action)  # (B,)
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         target = within_range(batch.reward + config.gamma * goes_on * next_value, config)  # (B,)
+    nets.critic.train(learn)
     value = nets.critic(*batch.state, batch.vector)  # (B,)
+    nets.critic.eval()
     critic_loss = functional.mse_loss(value, target)
     if learn:
         descend(critic_loss, nets.critic, optimizers.critic, config.max_norm)
@@ -110,8 +112,7 @@ def ddpg_update(
         actor_loss = actor_loss + config.bc_weight * losses["bc_loss"]
     if learn:
         descend(actor_loss, nets.actor, optimizers.actor, config.max_norm)
-        polyak_update(nets.actor.parameters(), nets.actor_target.parameters(), config.tau)
-        polyak_update(nets.critic.parameters(), nets.critic_target.parameters(), config.tau)
+        follow(nets[:2], nets[2:], config.tau)
     return detached(losses | {"actor_loss": actor_loss})
 
 

@@ -28,7 +28,7 @@ from torch.nn import functional
 from agents.encoders import make_encoder
 from agents.heads import make_head
 from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions, seen
-from agents.networks import Dropout, descend, polyak_update
+from agents.networks import Dropout, descend, follow
 from agents.train import Run, train_agent
 from recgym.errors import DataError
 from recgym.frames import Batch
@@ -151,7 +151,7 @@ def dqn_update(
     critic_loss = td_loss + config.conservative * conservative_loss
     if learn:
         descend(critic_loss, nets.critic, optimizers.critic, config.max_norm)
-        polyak_update(nets.critic.parameters(), nets.critic_target.parameters(), config.tau)
+        follow(nets[:1], nets[1:], config.tau)
     losses = {"critic_loss": critic_loss, "td_loss": td_loss, "conservative_loss": conservative_loss}
     return {name: loss.detach() for name, loss in (losses | {"value": value.mean(), "target": target.mean()}).items()}
 

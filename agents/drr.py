@@ -33,7 +33,7 @@ from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.encoded import Framed
 from agents.encoders import make_encoder
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
-from agents.networks import Actor, Critic, arithmetic, frozen, parameters_of, polyak_update
+from agents.networks import Actor, Critic, arithmetic, follow, frozen, trainable
 from agents.prioritized import Drawn, PrioritizedReplay
 from agents.train import Run, train_agent
 from recgym.frames import Batch, History
@@ -122,8 +122,12 @@ def drr_update(
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         next_value = nets.critic_target(next_state, next_seen)  # (B,)
         target = within_range(batch.reward + config.gamma * goes_on * next_value, config)  # (B,)
+    nets.encoder.train(learn)
+    nets.critic.train(learn)
     state = nets.encoder(*batch.state, user)  # (B, s)
     value = nets.critic(state, batch.vector)  # (B,)
+    nets.encoder.eval()
+    nets.critic.eval()
     errors = target - value
     critic_loss = (errors.square() if weight is None else weight * errors.square()).mean()
 
@@ -140,7 +144,7 @@ def drr_update(
         actor_loss = actor_loss + config.bc_weight * losses["bc_loss"]
     if learn:
         descend_all(critic_loss + actor_loss, nets[:3], optimizers, config.max_norm)
-        polyak_update(parameters_of(nets[:3]), parameters_of(nets[3:]), config.tau)
+        follow(nets[:3], nets[3:], config.tau)
     return detached(losses | {"actor_loss": actor_loss, "errors": errors})
 
 
@@ -153,9 +157,10 @@ def descend_all(
     """Makes a step of each network by its own optimizer, all from one backward pass; see `agents.networks.descend`."""
     for optimizer in optimizers:
         optimizer.zero_grad()
-    loss.backward(inputs=parameters_of(networks))
+    if parameters := trainable(networks):
+        loss.backward(inputs=parameters)
     for network, optimizer in zip(networks, optimizers, strict=True):
-        if max_norm is not None and (own := list(network.parameters())):
+        if max_norm is not None and (own := trainable([network])):
             nn.utils.clip_grad_norm_(own, max_norm)
         optimizer.step()
 

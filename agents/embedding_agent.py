@@ -19,6 +19,7 @@ from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.frames import Batch, History, last_events
 
+_NEXT_TO_NOTHING = 1e-30  # far below what rounding leaves of any sum
 MAPPERS, CRITIC_ACTIONS = ("inner", "cosine"), ("expected_item", "vector")
 
 
@@ -168,7 +169,7 @@ class EmbeddingAgent:
     def use_constants(self, constants: Mapping[str, float]) -> None:
         """Makes what depends on numbers worked out from data: those of this catalog, or those of a saved agent."""
         self.constants = dict(constants)
-        self.table.copy_(torch.tensor(self.catalog.table, device=self.device) * self.constants["input_scale"])
+        self.table.copy_(as_inputs(self.catalog.table, self.constants["input_scale"], self.device))
         self.inputs.copy_(self.table)
 
     @property
@@ -216,7 +217,7 @@ class EmbeddingAgent:
 
     def _reward(self, reward: Any) -> torch.Tensor:
         """Returns rewards of any shape on the device, as networks see them."""
-        given, scale = to_tensor(reward, self.device), self.config.reward_scale
+        given, scale = to_tensor(reward, self.device).float(), self.config.reward_scale
         return given if scale == 1.0 else given * scale
 
     @torch.no_grad()
@@ -266,8 +267,15 @@ class EmbeddingAgent:
             vector=self.shown.index_select(0, action),
             reward=self._reward(batch.reward),
             next_state=(vectors[:, -width:], self._reward(batch.next_rewards)),
-            terminated=to_tensor(batch.terminated, self.device),
+            terminated=to_tensor(batch.terminated, self.device).bool(),
         )
+
+
+def as_inputs(table: Any, scale: float, device: torch.device) -> torch.Tensor:
+    """Returns item vectors (n_items + 1, d) as networks see them; only padding's has none but zeros, which tells it."""
+    seen = torch.tensor(table, device=device) * scale
+    seen[:-1, 0].masked_fill_((seen[:-1] == 0).all(dim=1), _NEXT_TO_NOTHING)
+    return seen
 
 
 def check(frame_size: int, config: ItemConfig) -> None:

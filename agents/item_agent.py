@@ -200,7 +200,7 @@ class ItemAgent:
             returns=None if batch.returns is None else self._reward(batch.returns),
             next_frames=self.look_at(next_items, batch.next_rewards, next_length, batch.user),
             next_items=next_items,
-            terminated=to_tensor(batch.terminated, self.device),
+            terminated=to_tensor(batch.terminated, self.device).bool(),
         )
 
     def state_dict(self) -> dict[str, Any]:

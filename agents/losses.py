@@ -66,6 +66,11 @@ def squared_errors(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return len(values) * functional.mse_loss(values, target.expand_as(values))
 
 
+def mean_of(values: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of all numbers of a tensor; 0 where there is none, as in a batch with nothing to learn."""
+    return values.sum() / max(values.numel(), 1)
+
+
 def detached(losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Returns losses without the graphs that made them."""
     return {name: loss.detach() for name, loss in losses.items()}
@@ -73,4 +78,4 @@ def detached(losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def scale_of(value: torch.Tensor) -> torch.Tensor:
     """Returns the mean |Q| of a batch, as a constant: what a value term is divided by to mean the same anywhere."""
-    return value.detach().abs().mean().clamp(min=1e-6)
+    return mean_of(value.detach().abs()).clamp(min=1e-6)

@@ -115,7 +115,9 @@ def lstm_ac_update(
         config: Hyperparameters.
         learn: Whether to change anything.
     """
+    nets.critic.train(learn)
     value = nets.critic(*batch.frames)  # (B,)
+    nets.critic.eval()
     with torch.no_grad():
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         target = batch.reward + config.gamma * goes_on * nets.critic(*batch.next_frames)  # (B,)

@@ -189,6 +189,11 @@ def parameters_of(networks: Iterable[nn.Module]) -> list[nn.Parameter]:
     return [parameter for network in networks for parameter in network.parameters()]
 
 
+def trainable(networks: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """Returns those of the networks' parameters that learn; layers somebody froze have none."""
+    return [parameter for parameter in parameters_of(networks) if parameter.requires_grad]
+
+
 def init_uniform(layer: nn.Linear, bound: float | None) -> None:
     """Sets the layer's weights and biases uniform in plus or minus `bound`; None leaves them as they are."""
     if bound is not None:
@@ -200,6 +205,32 @@ def init_uniform(layer: nn.Linear, bound: float | None) -> None:
 def polyak_update(source: Iterable[torch.Tensor], target: Iterable[torch.Tensor], tau: float) -> None:
     """Moves every target parameter a share of the way to its source: target <- (1 - tau) * target + tau * source."""
     torch._foreach_lerp_(list(target), list(source), tau)
+
+
+@torch.no_grad()
+def follow(networks: Iterable[nn.Module], targets: Iterable[nn.Module], tau: float) -> None:
+    """Moves slow copies a share of the way to their networks; saved buffers, as batch normalisation has, are copied.
+
+    Args:
+        networks: What learns.
+        targets: The slow copy of each.
+        tau: The share.
+    """
+    pairs = list(zip(networks, targets, strict=True))
+    polyak_update(parameters_of(net for net, _ in pairs), parameters_of(copy for _, copy in pairs), tau)
+    for network, target in pairs:
+        for buffer, own in zip(saved_buffers(network), saved_buffers(target), strict=True):
+            own.copy_(buffer)
+
+
+def saved_buffers(network: nn.Module) -> list[torch.Tensor]:
+    """Returns what a network counts while it learns, such as running means: its buffers that are part of its state."""
+    return [
+        buffer
+        for module in network.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and name not in module._non_persistent_buffers_set
+    ]
 
 
 def descend(
@@ -216,8 +247,9 @@ def descend(
         optimizer: Makes the step.
         max_norm: Gradients whose common L2 norm is larger are shortened to it; None leaves them.
     """
-    networks = [network] if isinstance(network, nn.Module) else network
-    parameters = parameters_of(networks)
+    parameters = trainable([network] if isinstance(network, nn.Module) else network)
+    if not parameters:  # all of it is frozen
+        return
     optimizer.zero_grad()
     loss.backward(inputs=parameters)
     if max_norm is not None:
@@ -228,7 +260,7 @@ def descend(
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Runs its body with the networks' weights taken for constants: gradients pass through, none are made for them."""
-    parameters = [parameter for parameter in parameters_of(networks) if parameter.requires_grad]
+    parameters = trainable(networks)
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

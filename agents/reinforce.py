@@ -12,6 +12,7 @@ mean(R log pi), of mean(R pi / beta), or of mean(R alpha / beta) with alpha = 1 
 stands in a list of K items drawn from pi.
 Beta is learned on the logged items by cross-entropy, from the policy's state but without a gradient into it.
 Where we differ:
+- Hidden units drop out while the policy learns; importance weights and K's factor are those of the policy without.
 - A constant baseline below all returns: a log tells what was consumed, and to push a disliked item out of a policy that
   is still near uniform teaches little and has no end. `baseline=0` is the paper's.
 - The policy also imitates the logged item. Off-policy weights alone reward items that beta thinks rare, whatever the
@@ -19,7 +20,10 @@ Where we differ:
   any scale of rewards. `bc_weight=0, normalise=False` is the paper's.
 - Weights are cut off at 2, where the paper has e**3; they are not normalised.
 In an environment take `correction="off_policy", baseline=None, bc_weight=0`, returns (`gamma` above 0) and a small
-buffer: it learns of decisions once their sessions have ended, and beta makes up for their age.
+buffer: it learns of decisions once their sessions have ended, and beta makes up for their age. Beta must be ahead of
+the policy: with equal step sizes and no imitation, a log with one frequent item can teach that item alone, as weights
+are then those of a beta that has not learned; a `beta_lr` of ten times `actor_lr` found the best item where equal ones
+did not.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from agents.heads import Beta, DiscreteActor, make_head
 from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions
 from agents.networks import descend
 from agents.replay import ReplayBuffer
-from agents.returns import SessionReplay
+from agents.returns import returns_buffer
 from agents.train import Run, train_agent
 from recgym.batches import FrameBatches
 from recgym.errors import DataError
@@ -52,7 +56,8 @@ class Config(FrameConfig):
     correction: Literal["none", "off_policy", "top_k"] = "top_k"  # which of the three forms
     k: int = 10  # K, items of a list
     weight_cap: float = 2.0  # importance weights are cut off here
-    baseline: float | None = -1.0  # subtracted from every return; None takes the batch's mean return
+    # Subtracted from every return: a number, "lowest" for the lower of -1 and the batch's lowest, None for its mean.
+    baseline: float | Literal["lowest"] | None = "lowest"
     normalise: bool = True  # whether gains are divided by their batch's mean magnitude
     bc_weight: float = 1.0  # weight of imitating the logged item
     gamma: float = 0.0  # discount of the returns that batches have; 0 learns from the reward alone and needs none
@@ -60,7 +65,7 @@ class Config(FrameConfig):
     beta_lr: float = 1e-3  # Adam's step size for the behaviour policy
 
     def __post_init__(self) -> None:
-        check_correction(self.correction)
+        check_correction(self.correction, self.baseline)
 
 
 class Networks(NamedTuple):
@@ -112,9 +117,7 @@ class REINFORCE(ItemAgent):
 
     def make_buffer(self, capacity: int, frame_size: int, seed: int = 0) -> ReplayBuffer:
         """Returns the buffer this agent learns from in an environment: with returns, if it has a `gamma`."""
-        if self.config.gamma == 0:
-            return ReplayBuffer(capacity, frame_size, seed)
-        return SessionReplay(capacity, frame_size, seed, gamma=self.config.gamma)
+        return returns_buffer(self.config.gamma, capacity, frame_size, seed)
 
     def batches(self, log: InteractionLog, batch_size: int, seed: int = 0, later: float = 0.0) -> FrameBatches:
         """Returns what this agent learns from: frames, with returns if it has a `gamma`."""
@@ -148,10 +151,16 @@ def reinforce_update(
     log_pi = nets.actor.log_prob(state, batch.action)  # (B,)
     for net in (nets.encoder, nets.actor):
         net.eval()
+    nets.beta.train(learn)
     log_beta = nets.beta.log_prob(state.detach(), batch.action)  # (B,)
+    nets.beta.eval()
     beta_loss = -log_beta.mean()
 
-    gain, weight, top_k = gains(log_pi, log_beta, returns, config)  # (B,)
+    settled = log_pi
+    if learn and config.dropout > 0.0:  # what a decision counts is the policy's, not that of one draw of its units
+        with torch.no_grad():
+            settled = nets.actor.log_prob(nets.encoder(*batch.frames), batch.action)  # (B,)
+    gain, weight, top_k = gains(settled, log_beta, returns, config)  # (B,)
     actor_loss = -(gain * log_pi).mean() - config.bc_weight * log_pi.mean()
     if learn:
         descend(actor_loss, (nets.encoder, nets.actor), optimizers.actor, config.max_norm)

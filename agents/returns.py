@@ -89,3 +89,10 @@ class SessionReplay(ReplayBuffer):
         super().load_state_dict(state)
         self._open = [Batch(**{name: np.asarray(v) for name, v in step.items()}) for step in state["open"]]
         self._age = np.asarray(state["age"], dtype=np.int64)
+
+
+def returns_buffer(gamma: float, capacity: int, frame_size: int, seed: int = 0) -> ReplayBuffer:
+    """Returns a buffer whose decisions have returns so discounted; with `gamma=0` rewards are all there is to learn."""
+    if gamma == 0.0:
+        return ReplayBuffer(capacity, frame_size, seed)
+    return SessionReplay(capacity, frame_size, seed, gamma=gamma)

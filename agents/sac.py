@@ -27,7 +27,7 @@ from torch import nn
 from agents.actors import GaussianActor, squashed
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, squared_errors, within_range
-from agents.networks import Scalar, descend, frozen, polyak_update
+from agents.networks import Scalar, descend, follow, frozen
 from agents.train import Run, train_agent
 from agents.twins import make_critics
 from recgym.frames import History
@@ -107,7 +107,9 @@ def sac_update(
         descend(alpha_loss, nets.log_alpha, optimizers.alpha)
 
     target = soft_target(batch, nets, alpha, items, shown, config, generator)  # (B,)
+    nets.critics.train(learn)
     values = nets.critics(*batch.state, batch.vector)  # (2, B)
+    nets.critics.eval()
     critic_loss = 0.5 * squared_errors(values, target)
     if learn:
         descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
@@ -124,7 +126,7 @@ def sac_update(
         actor_loss = actor_loss + config.bc_weight * losses["bc_loss"]
     if learn:
         descend(actor_loss, nets.actor, optimizers.actor, config.max_norm)
-        polyak_update(nets.critics.parameters(), nets.critics_target.parameters(), config.tau)
+        follow([nets.critics], [nets.critics_target], config.tau)
     return detached(losses | {"actor_loss": actor_loss})
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3 import DQN as SB3DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -98,8 +99,11 @@ def fit_offline(
     if not hasattr(model, "_logger"):
         model.set_logger(Logger(folder=None, output_formats=[]))
     for step in range(1, n_steps + 1):
+        model._current_progress_remaining = 1.0 - (step - 1) / n_steps  # what schedules of step sizes go by
         model.train(gradient_steps=1, batch_size=batch_size)
-        losses = {name: value for name, value in model.logger.name_to_value.items() if name.endswith("_loss")}
+        if isinstance(model, SB3DQN):  # whose target moves while it collects, once in so many steps of its environment
+            model._on_step()
+        losses = {name: value for name, value in model.logger.name_to_value.items() if "loss" in name}
         if report is not None and report(step, losses):
             return step
     return n_steps

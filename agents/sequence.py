@@ -92,7 +92,7 @@ class SequenceModel(ItemAgent):
 
     def ask(self, batch: Batch | SequenceBatch) -> Questions:
         """Returns what a batch asks: of sequences what comes next at each step, of frames the action."""
-        return questions(batch, self.catalog.n_items, self.device)
+        return questions(batch, self.catalog.n_items, self.config.max_length, self.device)
 
     def batches(self, log: InteractionLog, batch_size: int, seed: int = 0, later: float = 0.0) -> SequenceBatches:
         """Returns what this agent learns best from: whole users, `batch_size` at a time; `later` is for frames."""

@@ -120,31 +120,46 @@ def newest_hidden(
     return found
 
 
-def questions(batch: Batch | SequenceBatch, n_items: int, device: torch.device) -> Questions:
-    """Returns what a batch asks: of sequences what comes next at each step, of frames the action."""
+def questions(
+    batch: Batch | SequenceBatch, n_items: int, max_length: int, device: torch.device, returns: bool = False
+) -> Questions:
+    """Returns what a batch asks: of sequences what comes next at each step, of frames the action.
+
+    Args:
+        batch: Sequences or frames; their newest `max_length` events are looked at.
+        n_items: Number of items; also padding.
+        max_length: See there.
+        device: Where to.
+        returns: Whether rewards are the batch's returns.
+    """
     if isinstance(batch, SequenceBatch):
-        columns = batch.items, batch.length, batch.targets, batch.target_rewards
-        items, length, targets, rewards = (to_tensor(column, device) for column in columns)
-        length = length.long()
-        return Questions(*(to_front(part, length) for part in (items.long(), targets.long(), rewards)))
-    items = to_tensor(batch.items, device).long()
+        given = batch.returns if returns else batch.target_rewards
+        columns = (column[:, -max_length:] for column in (batch.items, batch.targets, given))
+        items, targets, rewards = (to_tensor(column, device) for column in columns)
+        length = to_tensor(batch.length, device).long().clamp(max=items.shape[1])
+        return Questions(*(to_front(part, length) for part in (items.long(), targets.long(), rewards.float())))
+    items = to_tensor(batch.items[:, -max_length:], device).long()
     length = (items != n_items).sum(dim=1)
     last = torch.arange(items.shape[1], device=device) == length[:, None] - 1  # (B, F)
-    action, reward = (to_tensor(part, device)[:, None] for part in (batch.action, batch.reward))
-    return Questions(to_front(items, length), torch.where(last, action.long(), n_items), reward.expand(last.shape))
+    given = batch.returns if returns else batch.reward
+    action, reward = (to_tensor(part, device)[:, None] for part in (batch.action, given))
+    targets = torch.where(last, action.long(), n_items)
+    return Questions(to_front(items, length), targets, reward.float().expand(last.shape))
 
 
 def steps_of(batch: Batch | SequenceBatch, n_items: int, max_length: int, device: torch.device) -> Steps:
     """Returns the steps of a batch: of sequences each event's, of frames the action and the state after it."""
     if isinstance(batch, SequenceBatch):
-        asked = questions(batch, n_items, device)
+        asked = questions(batch, n_items, max_length, device)
         goes_on = functional.pad(asked.targets[:, 1:] < n_items, (0, 1))
-        return Steps(*asked, goes_on, torch.zeros_like(goes_on))
+        over = (asked.targets < n_items) & ~goes_on  # the last step
+        ended = over & to_tensor(batch.terminated, device)[:, None] if batch.terminated is not None else over & False
+        return Steps(*asked, goes_on, ended)
     action = to_tensor(batch.action, device).long()
     items = to_tensor(batch.items[:, 1 - max_length :], device).long()  # (B, F)
     length = (items != n_items).sum(dim=1)  # (B,)
     taken = torch.arange(items.shape[1] + 1, device=device) == length[:, None] - 1  # (B, F+1)
-    terminated = taken & to_tensor(batch.terminated, device)[:, None]
+    terminated = taken & to_tensor(batch.terminated, device).bool()[:, None]
     return Steps(
         items=to_front(torch.cat([items, action[:, None]], dim=1), length + 1),
         targets=torch.where(taken, action[:, None], n_items),

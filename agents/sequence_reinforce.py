@@ -20,11 +20,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.base import to_tensor
-from agents.cores import to_front
 from agents.correction import check_correction, gains
 from agents.item_agent import ItemAgent
+from agents.losses import mean_of
 from agents.networks import descend
+from agents.replay import ReplayBuffer
+from agents.returns import returns_buffer
 from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
 from agents.softmax import log_softmax_of, softmax_loss
 from agents.train import Run, train_agent
@@ -41,14 +42,15 @@ class Config(SequenceConfig):
     correction: Literal["none", "off_policy", "top_k"] = "top_k"  # which of the three forms
     k: int = 10  # K, items of a list
     weight_cap: float = 2.0  # importance weights are cut off here
-    baseline: float | None = -1.0  # subtracted from every return; None takes the batch's mean return
+    # Subtracted from every return: a number, "lowest" for the lower of -1 and the batch's lowest, None for its mean.
+    baseline: float | Literal["lowest"] | None = "lowest"
     normalise: bool = True  # whether gains are divided by their batch's mean magnitude
     bc_weight: float = 1.0  # weight of imitating the logged item
     gamma: float = 0.0  # discount of the returns; 0 learns from the reward alone
     beta_lr: float = 1e-3  # Adam's step size for the behaviour policy
 
     def __post_init__(self) -> None:
-        check_correction(self.correction)
+        check_correction(self.correction, self.baseline)
         if self.max_length < 1 or self.k < 1:
             raise DataError(f"max_length and k must be at least 1, got {self.max_length} and {self.k}; mend them")
 
@@ -111,17 +113,14 @@ class SequenceREINFORCE(ItemAgent):
         Raises:
             DataError: if `config.gamma` is above 0 and the batch has no returns.
         """
-        asked = questions(batch, self.catalog.n_items, self.device)
-        if self.config.gamma == 0.0:
-            return asked
-        if batch.returns is None:
-            raise DataError(
-                f"with gamma={self.config.gamma} a batch must have returns, got none; make it with gamma=..."
-            )
-        returns = to_tensor(batch.returns, self.device).float()
-        if isinstance(batch, SequenceBatch):
-            return asked._replace(rewards=to_front(returns, to_tensor(batch.length, self.device).long()))
-        return asked._replace(rewards=returns[:, None].expand(asked.rewards.shape))
+        config, returns = self.config, self.config.gamma > 0.0
+        if returns and batch.returns is None:
+            raise DataError(f"with gamma={config.gamma} a batch must have returns, got none; make it with gamma=...")
+        return questions(batch, self.catalog.n_items, config.max_length, self.device, returns)
+
+    def make_buffer(self, capacity: int, frame_size: int, seed: int = 0) -> ReplayBuffer:
+        """Returns the buffer this agent learns from in an environment: with returns, if it has a `gamma`."""
+        return returns_buffer(self.config.gamma, capacity, frame_size, seed)
 
     def batches(self, log: InteractionLog, batch_size: int, seed: int = 0, later: float = 0.0) -> SequenceBatches:
         """Returns what this agent learns best from: whole users, `batch_size` at a time; `later` is for frames."""
@@ -148,7 +147,11 @@ def sequence_reinforce_update(
     nets.network.eval()
     items, returns, even = batch.targets[asked], batch.rewards[asked], 1.0 / max(int(asked.sum()), 1)  # (N,), (N,)
     state = functional.pad(hidden.detach(), (0, 1), value=1.0)  # (N, width + 1)
-    log_pi = log_softmax_of(hidden.detach(), table.detach(), items)  # (N,)
+    settled = hidden.detach()
+    if learn and config.dropout > 0.0:  # what a decision counts is the policy's, not that of one draw of its units
+        with torch.no_grad():
+            settled = nets.network(batch.items, table)[asked].float()
+    log_pi = log_softmax_of(settled, table.detach(), items)  # (N,)
     log_beta = log_softmax_of(state, nets.beta.weight.detach(), items)  # (N,)
 
     gain, weight, top_k = gains(log_pi, log_beta, returns, config)  # (N,)
@@ -157,8 +160,8 @@ def sequence_reinforce_update(
     if learn:
         descend(actor_loss, nets.network, optimizers.network, config.max_norm)
         descend(beta_loss, nets.beta, optimizers.beta, config.max_norm)
-    losses = {"actor_loss": actor_loss, "beta_loss": beta_loss, "bc_loss": -log_pi.mean()}
-    losses |= {"weight": weight.mean(), "top_k": top_k.mean()}
+    losses = {"actor_loss": actor_loss, "beta_loss": beta_loss, "bc_loss": -mean_of(log_pi)}
+    losses |= {"weight": mean_of(weight), "top_k": mean_of(top_k)}
     return {name: loss.detach() for name, loss in losses.items()}
 
 

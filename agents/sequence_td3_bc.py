@@ -26,8 +26,8 @@ import torch
 
 from agents.base import to_tensor
 from agents.item_agent import ItemAgent
-from agents.losses import scale_of, squared_errors
-from agents.networks import Critic, descend, frozen, parameters_of, polyak_update
+from agents.losses import mean_of, scale_of
+from agents.networks import Critic, descend, follow, frozen
 from agents.sequence_network import (
     SequenceConfig,
     Steps,
@@ -174,16 +174,18 @@ def sequence_td3_bc_update(
         hidden = nets.network(batch.items, nets.network.table()).float()  # (B, L, width)
         target, known = _targets(batch, hidden, taken, shown, nets, config, generator)
     state = hidden[taken]  # (N, width)
+    nets.critics.train(learn)
     values = nets.critics(state, shown[items])  # (2, N)
-    critic_loss = squared_errors(known * values, known * target) * len(items) / known.sum().clamp(min=1.0)
-    losses = {"critic_loss": critic_loss, "value": values.mean()}
+    nets.critics.eval()
+    critic_loss = (known * (values - target).square()).sum() / known.sum().clamp(min=1.0)
+    losses = {"critic_loss": critic_loss, "value": mean_of(values)}
     if learn:
         descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
     if with_actor:
         losses |= _actor_losses(batch, state, taken, shown, nets, config, with_value, learn)
         if learn:
             descend(losses["actor_loss"], nets.network, optimizers.network, config.max_norm)
-            polyak_update(parameters_of(nets[:2]), parameters_of(nets[2:]), config.tau)
+            follow(nets[:2], nets[2:], config.tau)
     return {name: loss.detach() for name, loss in losses.items()}
 
 
@@ -208,8 +210,8 @@ def _actor_losses(
         return {"bc_loss": bc_loss, "actor_loss": bc_loss}
     with frozen(nets.critics):
         value = nets.critics.first_value(state, expected_vectors(action, table.float(), shown))  # (N,)
-    actor_loss = bc_loss - config.alpha * value.mean() / scale_of(value)
-    return {"bc_loss": bc_loss, "actor_value": value.mean(), "actor_loss": actor_loss}
+    actor_loss = bc_loss - config.alpha * mean_of(value) / scale_of(value)
+    return {"bc_loss": bc_loss, "actor_value": mean_of(value), "actor_loss": actor_loss}
 
 
 def _targets(

@@ -7,8 +7,8 @@ a softmax over the inner products with item vectors, and two values of every ite
 taken next, with reward r, and the state s' after it, we lower
     policy:  - mean( w(s, a) * log pi(a|s) )
     critic:  q_weight * mean( (Q1(s, a) - r - gamma * Q2(s', a1))**2 ), and the same with 1 and 2 exchanged
-             + negative_weight * mean( (Q1(s, b) - gamma * Q2(s, a1))**2 ) over drawn items b, which earn 0 and teach
-               that nothing happened; both halves likewise
+             + negative_weight * mean( (Q1(s, b) - gamma * Q2(s, a1))**2 ) over drawn items b other than a, which earn
+               0 and teach that nothing happened; both halves likewise
 where a1 is the item of largest Q1 in that state. No gradient passes through targets and weights; both terms move the
 core. Weights are w = exp(advantage_weight * A), over their batch's mean, with A = Q(s, a) less the mean of Q(s, .) over
 a and the drawn items, brought to mean 0 and deviation 1 and cut off at 2 deviations; Q is the mean of the two. Scores
@@ -36,6 +36,7 @@ from torch import nn
 
 from agents.base import to_tensor
 from agents.item_agent import ItemAgent
+from agents.losses import mean_of
 from agents.networks import descend
 from agents.sequence_network import (
     SequenceConfig,
@@ -206,14 +207,17 @@ def sqn_update(
         advantage = values.mean(dim=0)[:, 0]  # (N,)
         if config.n_negatives > 0:  # over what else there was to do
             advantage = advantage - values.mean(dim=(0, 2))
-        advantage = (advantage - advantage.mean()) / advantage.std(correction=0).clamp(min=1e-6)
+        advantage = advantage - mean_of(advantage)
+        advantage = advantage / mean_of(advantage.square()).sqrt().clamp(min=1e-6)
         advantage = config.advantage_weight * weighs * advantage.clamp(-_CUT, _CUT)
         weight = torch.softmax(advantage, dim=0)  # (N,): exp(...) over its sum
     known = (goes_on | over).float()  # (N,)
     q_loss = (known * (values[:, :, 0] - target).square()).sum() / (2.0 * known.sum()).clamp(min=1.0)
     losses = {"q_loss": q_loss}
     if config.n_negatives > 0:
-        losses["negative_loss"] = (values[:, :, 1:] - stay[..., None]).square().mean()
+        other = (drawn != items[:, None]).float()  # (N, n): an item drawn that was taken is no negative
+        errors = other * (values[:, :, 1:] - stay[..., None]).square()  # (2, N, n)
+        losses["negative_loss"] = errors.sum() / (2.0 * other.sum()).clamp(min=1.0)
         q_loss = q_loss + config.negative_weight * losses["negative_loss"]
     loss = config.q_weight * q_loss
     if not config.critic_only:
@@ -225,7 +229,7 @@ def sqn_update(
         optimizers.network.zero_grad()  # one backward pass makes the gradients of both
         descend(loss, nets, optimizers.critic, config.max_norm)
         optimizers.network.step()
-    return {name: loss.detach() for name, loss in (losses | {"value": values[:, :, 0].mean()}).items()}
+    return {name: loss.detach() for name, loss in (losses | {"value": mean_of(values[:, :, 0])}).items()}
 
 
 def judged(values: torch.Tensor) -> torch.Tensor:

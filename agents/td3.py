@@ -65,7 +65,9 @@ def td3_update(
         next_value = nets.critics_target(*batch.next_state, next_seen).amin(dim=0)  # (B,)
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         target = within_range(batch.reward + config.gamma * goes_on * next_value, config)  # (B,)
+    nets.critics.train(learn)
     values = nets.critics(*batch.state, batch.vector)  # (2, B)
+    nets.critics.eval()
     critic_loss = squared_errors(values, target)
     losses = {"critic_loss": critic_loss, "value": values[0].mean()}
     if learn:

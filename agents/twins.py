@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents.embedding_agent import ItemConfig
-from agents.networks import Actor, Critic, parameters_of, parts_linear, polyak_update
+from agents.networks import Actor, Critic, follow, parts_linear
 
 
 class TwinCritic(nn.Module):
@@ -134,7 +134,7 @@ def make_optimizers(nets: Networks, config: ItemConfig) -> Optimizers:
 
 def move_targets(nets: Networks, tau: float) -> None:
     """Moves all slow copies a share of the way to their networks."""
-    polyak_update(parameters_of(nets[:2]), parameters_of(nets[2:]), tau)
+    follow(nets[:2], nets[2:], tau)
 
 
 def smoothed(action: torch.Tensor, noise: float, noise_clip: float, generator: torch.Generator | None) -> torch.Tensor:

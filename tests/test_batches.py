@@ -182,7 +182,7 @@ def test_state_of_other_batches_is_refused(log):
         ({"frame_size": 0}, "frame_size and batch_size must be at least 1, got frame_size=0, batch_size=4"),
         ({"batch_size": 0}, "got frame_size=5, batch_size=0"),
         ({"min_history": -1}, "min_history must be at least 0, got -1"),
-        ({"end_of_log": "done"}, "end_of_log must be one of truncate, terminal, got 'done'"),
+        ({"end_of_log": "done"}, "end_of_log must be one of truncate, terminal, known, got 'done'"),
         ({"frame_size": 30}, "some user must have more than min_history=30 events, got 30 at most"),
         ({"batch_size": 79}, "a batch of batch_size=79 needs as many windows, got 78"),
     ],

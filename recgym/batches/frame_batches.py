@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
-from array_api_compat import device as device_of
 
+from recgym.batches.endings import stories_over
 from recgym.batches.epochs import Epochs
 from recgym.batches.windows import (
     Places,
@@ -27,7 +27,6 @@ from recgym.log import InteractionLog
 
 _AHEAD = 1 << 19  # events that are read from the log at a time, about, for the batches to come
 _AHEAD_ON_DEVICE = 1 << 23  # the same where starting a computation costs more than a small one itself
-_ENDS = ("truncate", "terminal")
 
 
 class _Columns(NamedTuple):
@@ -39,6 +38,7 @@ class _Columns(NamedTuple):
     starts: Any  # (n_users + 1,) int64 number of each user's first window
     returns: Any = None  # (n_events,) float32
     propensities: Any = None  # (n_events,) float32
+    over: Any = None  # (n_users,) bool: the story ended with the last event; None of nobody
 
 
 class FrameBatches:
@@ -62,8 +62,9 @@ class FrameBatches:
             padded on the left with item n_items and reward 0, and `Batch.length` says how many events are real.
         later: Share of decisions whose action is drawn evenly from all the user's events from it on, instead of
             being the very next: any of them is an answer under `advance="answer"`. The next frame has it at its end.
-        end_of_log: What the last window of a user is: `"truncate"` (the log ends, not the user's story: `truncated`)
-            or `"terminal"` (`terminated`, which stops bootstrapping).
+        end_of_log: What the last window of a user is: `"truncate"` (the log ends, not the user's story: `truncated`),
+            `"terminal"` (`terminated`, which stops bootstrapping) or `"known"`: as the log's `users["over"]` (sessions)
+            or `users["terminated"]` (collected ones) say; None: as they say, and `"truncate"` where there are none.
         gamma: Fills `Batch.returns` with the return so discounted from the action's event to the end of the user's log.
         device: None for NumPy arrays, else the torch device of the batches. On CUDA the log's columns are copied there
             once, and all is computed there.
@@ -93,7 +94,7 @@ class FrameBatches:
         shuffle: bool = True,
         min_history: int | None = None,
         later: float = 0.0,
-        end_of_log: str = "truncate",
+        end_of_log: str | None = None,
         gamma: float | None = None,
         device: Any = None,
         drop_last: bool = True,
@@ -101,7 +102,7 @@ class FrameBatches:
         n_ranks: int = 1,
     ) -> None:
         min_history = frame_size if min_history is None else min_history
-        _check(frame_size, batch_size, min_history, later, end_of_log)
+        _check(frame_size, batch_size, min_history, later)
         self.log, self.device = log, device
         self.frame_size, self.batch_size, self.seed = frame_size, batch_size, seed
         self.shuffle, self.min_history, self.end_of_log, self.drop_last = shuffle, min_history, end_of_log, drop_last
@@ -126,7 +127,9 @@ class FrameBatches:
             also=also,
         )
         returns = None if gamma is None else discounted_returns(log.rewards, log.offsets, gamma)
-        self._columns = _Columns(log.items, log.rewards, log.offsets, starts, returns, log.propensities)
+        over = stories_over(log, end_of_log)
+        made = log.items, log.rewards, log.offsets, starts, returns, log.propensities, over if over.any() else None
+        self._columns = _Columns(*made)
         self._posts: np.ndarray | None = signposts(starts)
         self.on_host = on_host(device)
         if not self.on_host:
@@ -220,13 +223,14 @@ class FrameBatches:
             row = row + events_ahead(numbers, left, self.later, self.seed, epoch)
             items[:, size] = xp.astype(columns.items[row], xp.int64)
             rewards[:, size] = columns.rewards[row]
-        never = xp.zeros(left.shape, dtype=xp.bool, device=device_of(left))
+        last = left == 1
+        over = xp.zeros_like(last) if columns.over is None else last & columns.over[user]
         return Windows(
             user=user,
             items=items,
             rewards=rewards,
-            terminated=left == 1 if self.end_of_log == "terminal" else never,
-            truncated=never if self.end_of_log == "terminal" else left == 1,
+            terminated=over,
+            truncated=last & ~over,
             length=None if real is None else real - 1,
             returns=None if columns.returns is None else columns.returns[row],
             propensity=None if columns.propensities is None else columns.propensities[row],
@@ -238,7 +242,7 @@ class FrameBatches:
         return to_device(arrays, self.device)
 
 
-def _check(frame_size: int, batch_size: int, min_history: int, later: float, end_of_log: str) -> None:
+def _check(frame_size: int, batch_size: int, min_history: int, later: float) -> None:
     if frame_size < 1 or batch_size < 1:
         given = f"frame_size={frame_size}, batch_size={batch_size}"
         raise DataError(f"frame_size and batch_size must be at least 1, got {given}; give larger ones")
@@ -246,8 +250,6 @@ def _check(frame_size: int, batch_size: int, min_history: int, later: float, end
         raise DataError(f"min_history must be at least 0, got {min_history}; give the events before a decision")
     if not 0.0 <= later <= 1.0:
         raise DataError(f"later must lie in 0..1, got {later}; give the share of actions drawn from later events")
-    if end_of_log not in _ENDS:
-        raise DataError(f"end_of_log must be one of {', '.join(_ENDS)}, got {end_of_log!r}; choose one of them")
 
 
 def histories(log: InteractionLog, users: Any, positions: Any, max_length: int | None = None) -> History:

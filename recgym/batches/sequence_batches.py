@@ -9,6 +9,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
+from recgym.batches.endings import stories_over
 from recgym.batches.epochs import Epochs
 from recgym.batches.windows import discounted_returns, events_until, on_host
 from recgym.errors import DataError
@@ -31,6 +32,7 @@ class SequenceBatch(NamedTuple):
     length: Any  # (B,) int64 real steps, in the last columns
     returns: Any = None  # (B, L) float32 discounted return from the target on, where asked for
     extra: Any = None  # dict of (B, L+1) columns, where asked for: [:, :-1] goes with items, [:, 1:] with targets
+    terminated: Any = None  # (B,) bool: the story ended with the last target; None of nobody
 
 
 class SequenceBatches:
@@ -49,6 +51,7 @@ class SequenceBatches:
         min_events: Users with fewer events are left out; at least 2.
         gamma: Fills `returns` with the return so discounted from each target to the end of the user's log.
         extra: Event columns of the log to hand out too, e.g. `["behaviour"]`.
+        end_of_log: Whose story ended with the last event, see `FrameBatches`.
         device: None for NumPy arrays, else the torch device of the batches. On CUDA the log's columns are copied there
             once, and only B row numbers per batch after that.
         drop_last: Whether users that do not fill a batch are left out of the epoch.
@@ -79,6 +82,7 @@ class SequenceBatches:
         min_events: int = 2,
         gamma: float | None = None,
         extra: Sequence[str] = (),
+        end_of_log: str | None = None,
         device: Any = None,
         drop_last: bool = False,
         rank: int = 0,
@@ -87,6 +91,7 @@ class SequenceBatches:
         _check(log, batch_size, max_length, min_events, extra, device)
         self.log, self.batch_size, self.max_length, self.device = log, batch_size, max_length, device
         self.extra = list(extra)
+        self._over = stories_over(log, end_of_log)
         self._users = np.flatnonzero(log.lengths >= min_events)
         self.n_sequences = len(self._users)
         if self.n_sequences < (batch_size if drop_last else 1):
@@ -137,8 +142,9 @@ class SequenceBatches:
 
     def _cut(self, users: np.ndarray, length: np.ndarray, width: int) -> SequenceBatch:
         rows = self.log.offsets[users + 1] - 1  # (B,) each user's last event
+        over = self._over[users]
         if not self.on_host:
-            users, rows, length = self._moved([users, rows, length])
+            users, rows, length, over = self._moved([users, rows, length, over])
         xp, n_items = array_namespace(rows), self.log.n_items
         blank = {name: "" if _is_text(column) else 0 for name, column in self._columns.items()} | {"items": n_items}
         found = {
@@ -161,14 +167,13 @@ class SequenceBatches:
             length=length,
             returns=targets("returns") if "returns" in found else None,
             extra={name: found[f"extra {name}"] for name in self.extra} or None,
+            terminated=over,
         )
         return self._as_tensors(made) if self.on_host and self.device is not None else made
 
     def _as_tensors(self, made: SequenceBatch) -> SequenceBatch:
-        columns = dict(zip(made._fields, self._moved(made[:-1]), strict=False))
-        if made.extra is not None:
-            columns["extra"] = dict(zip(made.extra, self._moved(made.extra.values()), strict=True))
-        return SequenceBatch(**columns)
+        extra = None if made.extra is None else dict(zip(made.extra, self._moved(made.extra.values()), strict=True))
+        return SequenceBatch(*self._moved(made._replace(extra=None)))._replace(extra=extra)
 
     def _moved(self, arrays: Iterable[Any]) -> list[Any]:
         from recgym.learned.tensors import moved

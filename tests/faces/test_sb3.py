@@ -346,6 +346,19 @@ def test_training_on_a_log_learns_what_is_liked():
     assert int(torch.stack(values).argmax()) == loved
 
 
+def test_the_target_of_a_dqn_moves_while_it_learns_from_a_log(world, log):
+    """Everything earns 1 for ever, so Q is 1 / (1 - gamma) = 5; against a target that stands it stays near 1."""
+    log = sb3_replace(log, rewards=np.ones(log.n_events, np.float32), reward_range=None)
+    venv = SB3VecEnv(native(world, action="item"))
+    policy = {"net_arch": [16, 16]}
+    options = {"gamma": 0.8, "target_update_interval": 50, "learning_rate": 3e-3, "policy_kwargs": policy, "seed": 0}
+    model, losses = DQN("MlpPolicy", venv, device="cpu", **options), []
+    fit_offline(model, log, world["catalog"], 800, lambda step, metrics: losses.append(metrics), batch_size=64)
+    history = histories(log, np.arange(4), np.full(4, 6))
+    assert SB3Agent(model, world["catalog"]).scores(history).amax() > 3.0
+    assert all(np.isfinite(row["train/loss"]) for row in losses)
+
+
 def sb3_replace(log, **changes):
     from dataclasses import replace
 

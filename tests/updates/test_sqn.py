@@ -53,12 +53,13 @@ def by_hand(drawn, c):
     taken, follows, rewards = [2, 0, 1], [0, None, None], [1.0, -0.5, 0.25]
     known, over = [True, False, True], [False, False, True]
     q_loss, negative_loss, by_q = 0.0, 0.0, np.zeros((2, 3))
+    n_negatives = max(sum(b != a for a in taken for b in drawn), 1)
     for one, other in ((0, 1), (1, 0)):
         for a, following, reward, is_known, ended in zip(taken, follows, rewards, known, over, strict=True):
             stay = c.gamma * Q[other, max([a, *drawn], key=lambda item, one=one: Q[one, item])]
-            for b in drawn:
-                negative_loss += (Q[one, b] - stay) ** 2 / (2 * 3 * len(drawn))
-                by_q[one, b] += c.negative_weight * 2 * (Q[one, b] - stay) / (2 * 3 * len(drawn))
+            for b in (b for b in drawn if b != a):  # what was taken is no negative
+                negative_loss += (Q[one, b] - stay) ** 2 / (2 * n_negatives)
+                by_q[one, b] += c.negative_weight * 2 * (Q[one, b] - stay) / (2 * n_negatives)
             if not is_known:
                 continue
             choice = max([item for item in [following, *drawn] if item is not None], key=lambda i, one=one: Q[one, i])
