@@ -154,12 +154,17 @@ def test_unknown_mapper():
 
 
 @pytest.mark.parametrize("mapper", ["inner", "cosine", "l2"])
-def test_scores_of_a_row_do_not_depend_on_the_others(mapper):
-    """Bit for bit, so that even tied items are chosen alike by batches of any size."""
+def test_items_of_a_row_do_not_depend_on_the_others(mapper):
+    """Even items closer to each other than float32 can tell are chosen alike by batches of any size."""
     random = np.random.default_rng(0)
-    catalog = Catalog(random.normal(size=(1500, 32)), np.arange(1500))
+    vectors = np.repeat(random.normal(size=(750, 32)), 2, axis=0)
+    vectors[::4, 0] += 1e-6
+    catalog = Catalog(vectors, np.arange(1500))
     actions = random.uniform(-1, 1, size=(64, 32)).astype(np.float32)
-    nearest = EmbeddingActions(catalog, 1, mapper)
-    together = nearest.scores(actions)
+    candidates = random.integers(0, 1500, size=(64, 1400))
+    nearest = EmbeddingActions(catalog, 5, mapper)
+    together, among = nearest.to_items(actions), nearest.to_items(actions, candidates=candidates)
     for size in (1, 2, 3, 5, 8, 17, 32):
-        assert np.array_equal(nearest.scores(actions[7 : 7 + size]), together[7 : 7 + size])
+        some = slice(7, 7 + size)
+        assert np.array_equal(nearest.to_items(actions[some]), together[some])
+        assert np.array_equal(nearest.to_items(actions[some], candidates=candidates[some]), among[some])

@@ -40,14 +40,30 @@ def test_tiles_find_what_a_full_sort_finds(n, k, monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "d"), [(40, 12), (90, 33), (500, 128), (3000, 20)])
-def test_scores_do_not_depend_on_the_other_rows(n, d):
+def test_what_is_found_depends_neither_on_the_other_rows_nor_on_how_scores_are_rounded(n, d, monkeypatch):
+    """Twins of items, some moved by less than float32 can tell, are told apart as double precision tells them."""
     random = np.random.default_rng(n)
-    search = ExactSearch(random.normal(size=(n, d)).astype(np.float32))
+    items = random.normal(size=(n, d)).astype(np.float32)
+    items[n // 2 : n // 2 * 2] = items[: n // 2]
+    items[n // 2 : n // 2 * 2 : 3, 0] += np.float32(2e-7)
     queries = random.normal(size=(300, d)).astype(np.float32)
-    all_at_once = search.scores(queries)
-    for size in (1, 2, 3, 7, 16, 31, 100):
-        assert np.array_equal(search.scores(queries[5 : 5 + size]), all_at_once[5 : 5 + size])
-        assert np.array_equal(search.largest(queries[5 : 5 + size], 1).scores[:, 0], all_at_once[5 : 5 + size].max(1))
+    truth = queries.astype(np.float64) @ items.T.astype(np.float64)
+    blocked = random.random((300, n)) < 0.1
+    ranks = np.argsort(-np.where(blocked, -np.inf, np.round(truth, 13)), axis=1, kind="stable")[:, :10]
+    search = ExactSearch(items)
+    assert np.allclose(search.scores(queries), truth, atol=1e-4)
+    products = search._products
+
+    def rounded_otherwise(*given):
+        noise = np.random.default_rng(len(given[0])).uniform(-1, 1, (len(given[0]), len(given[1])))
+        return (products(*given) + noise * d * 2.0**-25 * 0.9).astype(np.float32)  # within the bound for these vectors
+
+    for way in (products, rounded_otherwise):
+        monkeypatch.setattr(search, "_products", way)
+        for size in (1, 2, 3, 7, 16, 31, 100, 295):
+            some = slice(5, 5 + size)
+            for k in (1, 10):
+                assert np.array_equal(search.largest(queries[some], k, blocked[some]).items, ranks[some, :k])
 
 
 def test_top_k_of_rows_without_anything():

@@ -91,8 +91,8 @@ class EmbeddingActions:
     `"box"` is a search in a box that is relaxed until an item fits; it passes over the items once for each of the d
     numbers, so it is for vectors of a few features.
 
-    Equal scores go to the lower index. The search is exact, and what a row gets does not depend on the other rows; with
-    another BLAS than OpenBLAS that holds up to ties of some 1e-7. Above `approximate_above` items the search, with
+    Equal scores go to the lower index. The search is exact, and what a row gets depends neither on other rows nor on
+    the processor (`recgym.actions.search.ExactSearch`). Above `approximate_above` items the search, with
     `"cosine"` or `"l2"`, is `recgym.actions.nearest.ApproximateSearch`: now and then it misses one of the k.
 
     Args:
@@ -139,8 +139,10 @@ class EmbeddingActions:
 
     def to_items(self, actions: Any, blocked: Any = None, candidates: Any = None) -> np.ndarray:
         """Returns the k nearest allowed items (B, k) int64, nearest first; see `ActionMapper`."""
-        if candidates is not None or self._sides is not None:
+        if self._sides is not None:
             found = _chosen(self.scores(actions), self.k, blocked, candidates)
+        elif candidates is not None:
+            found = _among(self._exact, self._queries(actions), self.k, blocked, candidates)
         else:
             found = self.search.largest(self._queries(actions), self.k, blocked)
         short = int(np.count_nonzero(found.scores[:, -1] == -np.inf))
@@ -191,8 +193,19 @@ def _chosen(scores: np.ndarray, k: int, blocked: Any, candidates: Any) -> Found:
         items = top_k(scores, k)
         return Found(items, np.take_along_axis(scores, items, axis=1))
     listed = np.sort(candidates, axis=1)  # (B, C)
+    return _listed(np.take_along_axis(scores, np.minimum(listed, n - 1), axis=1), listed, n, k, blocked)
+
+
+def _among(exact: ExactSearch, queries: np.ndarray, k: int, blocked: Any, candidates: Any) -> Found:
+    """Returns the k candidates of largest product that may be chosen; no other item is looked at."""
+    n = len(exact.items)
+    listed = np.sort(candidates, axis=1)  # (B, C)
+    return _listed(exact.listed(queries, np.minimum(listed, n - 1)), listed, n, k, blocked)
+
+
+def _listed(scores: np.ndarray, listed: np.ndarray, n: int, k: int, blocked: Any) -> Found:
+    """Returns the k largest of the scores (B, C) of sorted candidates (B, C), with padding `n` and repeats."""
     items = np.minimum(listed, n - 1)
-    scores = np.take_along_axis(scores, items, axis=1)
     scores[(listed == n) | (np.diff(listed, axis=1, prepend=-1) == 0)] = -np.inf  # padding, and what stands twice
     if blocked is not None:
         scores[np.take_along_axis(blocked, items, axis=1)] = -np.inf
