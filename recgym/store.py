@@ -6,27 +6,49 @@ another only if that one is empty or holds nothing but what recgym wrote.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from recgym.disk import move, remove, sync, sync_folder, sync_tree
-from recgym.errors import RecgymError, StoreError
+from recgym.errors import StoreError
+from recgym.locks import may_be_alive, own_mark, silence_of
+from recgym.manifests import (
+    HIDDEN,
+    MANIFEST,
+    check_file,
+    checked,
+    explained,
+    file_hash,
+    parsed_manifest,
+    readable,
+    write_manifest,
+)
 
-MANIFEST = "manifest.json"
+__all__ = [
+    "HIDDEN",
+    "MANIFEST",
+    "TEMPORARY",
+    "abandoned",
+    "atomic_file",
+    "atomic_folder",
+    "check_file",
+    "check_place",
+    "explained",
+    "file_hash",
+    "parsed_manifest",
+    "read_manifest",
+    "readable",
+    "verify",
+    "write_manifest",
+]
 TEMPORARY = ".recgym-tmp"  # ending of the names of what is still being written
 _ASIDE = ".recgym-old"  # ending of the name of a folder while its successor takes its place
-_IDLE = 3600.0  # seconds without a write after which a temporary folder counts as left by a crash
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -120,27 +142,6 @@ def check_place(path: str | Path, *, own: Collection[str] = ()) -> None:
         )
 
 
-def write_manifest(folder: Path, kind: str, version: int, about: Mapping[str, Any]) -> None:
-    """Writes `manifest.json` into `folder`: what it is, and the size and SHA-256 of every file in it. Call it last."""
-    files: dict[str, dict[str, Any]] = {}
-    for inner in folder.glob(f"*/{MANIFEST}"):  # a folder inside was hashed when it was written
-        prefix = inner.parent.name
-        files |= {f"{prefix}/{name}": entry for name, entry in parsed_manifest(inner.parent)["files"].items()}
-    own = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    own = {name: file for name, file in own.items() if name != MANIFEST and name not in files}
-    sizes = {name: file.stat().st_size for name, file in own.items()}
-    largest_first = sorted(own, key=lambda name: -sizes[name])
-    with ThreadPoolExecutor(1) as syncing, ThreadPoolExecutor(os.cpu_count()) as hashing:
-        synced = [syncing.submit(sync, own[name]) for name in largest_first]  # the disk writes while we count
-        hashes = {name: hashing.submit(file_hash, own[name]) for name in largest_first}
-        files |= {name: {"size": sizes[name], "sha256": hashes[name].result()} for name in own}
-        for one in synced:
-            one.result()
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = {"recgym": kind, "version": version, "created": created, "about": dict(about), "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False), encoding="utf-8")
-
-
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
@@ -161,13 +162,7 @@ def read_manifest(folder: str | Path, kind: str, version: int, *, full: bool = F
     aside = _aside(real)
     if aside.is_dir() and not real.exists():  # a crash between the two renames of a replacement
         move(aside, real)
-    manifest = parsed_manifest(folder)
-    if manifest["recgym"] != kind or manifest["version"] != version:
-        found = f"{manifest['recgym']!r} version {manifest['version']!r}"
-        raise StoreError(f"{folder} must hold {kind!r} version {version}, got {found}; make it again with this release")
-    for name, expected in manifest["files"].items():
-        _check_file(folder, name, expected, full)
-    return manifest
+    return checked(folder, kind, version, full)
 
 
 def verify(folder: str | Path) -> None:
@@ -180,50 +175,7 @@ def verify(folder: str | Path) -> None:
     read_manifest(folder, manifest["recgym"], manifest["version"], full=True)
 
 
-def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
-    """Returns the hash of a file's content as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
 # -- parts -------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def explained(folder: Path, advice: str) -> Iterator[None]:
-    """Turns any OSError of the body into a `StoreError` that names the folder and says what to do."""
-    try:
-        yield
-    except RecgymError:
-        raise
-    except OSError as error:
-        raise StoreError(f"{folder} must be a folder one can write to, got {error}; {advice}") from error
-
-
-def parsed_manifest(folder: Path) -> dict[str, Any]:
-    """Returns the manifest of `folder`, of any kind and version, without looking at the files it lists.
-
-    Raises:
-        StoreError: if it is absent, no JSON, or lacks a key.
-    """
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        [manifest[key] for key in ("recgym", "version", "created", "about")]
-        [(entry["size"], entry["sha256"]) for entry in manifest["files"].values()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise StoreError(f"{folder} must hold a readable {MANIFEST}, got {problem}; make it again") from error
-    return manifest
-
-
-def _check_file(folder: Path, name: str, expected: Mapping[str, Any], full: bool) -> None:
-    file = folder / name
-    size = file.stat().st_size if file.is_file() else None
-    if size != expected["size"]:
-        got = "no such file" if size is None else f"{size} bytes"
-        raise StoreError(f"{file} must have {expected['size']} bytes, got {got}; it is damaged, make it again")
-    if full and file_hash(file) != expected["sha256"]:
-        raise StoreError(f"{file} must have the recorded SHA-256, got another; it is damaged, make it again")
 
 
 def _foreign(path: Path, own: Collection[str]) -> str | None:
@@ -241,7 +193,7 @@ def _foreign(path: Path, own: Collection[str]) -> str | None:
 def _unlisted(folder: Path, own: Collection[str]) -> str | None:
     listed = set(own) if own and (folder / next(iter(own))).is_file() else set()
     with suppress(StoreError):
-        listed = {MANIFEST, *parsed_manifest(folder)["files"]}
+        listed = {MANIFEST, HIDDEN, *parsed_manifest(folder)["files"]}
     inside = {parent.as_posix() for name in listed for parent in Path(name).parents}
 
     def refuse(error: OSError) -> NoReturn:
@@ -279,12 +231,21 @@ def _aside(path: Path) -> Path:
 
 
 def _sibling(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+    return path.with_name(f".{path.name}.{own_mark()}-{uuid.uuid4().hex[:12]}{TEMPORARY}")
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Returns the temporary files and folders in a folder whose writers are gone."""
+    found = []
+    for left in folder.glob(f".*{TEMPORARY}"):
+        mark = left.name.removesuffix(TEMPORARY).rpartition(".")[2].rpartition("-")[0]
+        with suppress(FileNotFoundError):  # another process finished or swept it meanwhile
+            if not may_be_alive(mark, silence_of(left)):
+                found.append(left)
+    return found
 
 
 def _sweep(folder: Path) -> None:
-    for left in folder.glob(f".*{TEMPORARY}"):
-        with suppress(FileNotFoundError):  # another process finished or swept it meanwhile
-            newest = max(part.stat().st_mtime for part in [left, *left.rglob("*")])
-            if time.time() - newest > _IDLE:
-                remove(left)
+    for left in abandoned(folder):
+        with suppress(FileNotFoundError):
+            remove(left)

@@ -133,13 +133,15 @@ def test_vectors_are_read_with_h5py_alone(log, tmp_path):
 def test_parquet_is_read_with_pandas(log, tmp_path):
     catalog, naive = make_catalog(), naive_rows(log, F, F)
     export.to_parquet(log, tmp_path / "parts", catalog, frame_size=F)
-    frame = pd.concat(map(pd.read_parquet, sorted((tmp_path / "parts").glob("part-*.parquet"))))
+    frame = pd.concat(map(pd.read_parquet, sorted((tmp_path / "parts" / "rows").iterdir())))
     np.testing.assert_array_equal(np.stack(frame["items"]), naive["items"])
     np.testing.assert_array_equal(frame["reward"], naive["reward"].astype("f4"))
-    items = pd.read_parquet(tmp_path / "parts" / "items.parquet")
+    for folder in (tmp_path / "parts", tmp_path / "parts" / "rows"):
+        assert pd.read_parquet(folder).equals(frame.reset_index(drop=True))
+    items = pd.read_parquet(tmp_path / "parts" / "_items.parquet")
     np.testing.assert_array_equal(np.stack(items["vector"]), catalog.embeddings)
     assert items["item_id"].tolist() == log.item_ids.tolist()
-    assert json.loads((tmp_path / "parts" / "manifest.json").read_text())["about"]["n_rows"] == len(frame)
+    assert json.loads((tmp_path / "parts" / "_manifest.json").read_text())["about"]["n_rows"] == len(frame)
 
 
 def played(env, policy, n_sessions):
@@ -283,8 +285,8 @@ def n_safe(folder):
     """How much of an unfinished export need not be made again: rows, or parts."""
     unfinished = folder / ".out.unfinished"
     if (unfinished / "rows").exists():
-        return int((unfinished / "rows").read_text())
-    return len(list(unfinished.glob("part-*")))
+        return json.loads((unfinished / "rows").read_text())["rows"]
+    return len(list(unfinished.glob("part-*.parquet")))
 
 
 @pytest.mark.parametrize("form", list(WRITERS))

@@ -18,6 +18,8 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.options": 1,
     "recgym.rewards": 1,
     "recgym.disk": 0,
+    "recgym.locks": 0.5,
+    "recgym.manifests": 0.5,
     "recgym.store": 1,
     "recgym.ids": 0.5,
     "recgym.log": 3,

@@ -1,15 +1,17 @@
 """Files, folders and cache entries survive a kill at any moment: old or new, never half."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recgym import cache, store
+from recgym import cache, locks, manifests, store
 from recgym.errors import StoreError
 
 BUILD = """
@@ -133,17 +135,77 @@ def test_folder_replaced_under_kills_is_old_or_new(tmp_path):
     assert seen == {"old", "new"}
 
 
-def test_what_a_crash_left_is_swept_after_an_hour(tmp_path):
+def test_what_a_crash_left_of_an_earlier_release_is_swept_after_an_hour(tmp_path):
     folder = make_entry().parent
     left = folder / ".kind-name.000000000000.recgym-tmp"
     left.mkdir()
     (left / "half").write_text("half")
     make_entry(other=1)
     assert left.exists()  # another process may still be writing it
-    for part in (left / "half", left):
-        os.utime(part, (time.time() - 7200, time.time() - 7200))
+    aged(left)
     make_entry(other=2)
     assert not left.exists()
+
+
+def aged(folder, seconds=7200):
+    for part in (*folder.rglob("*"), folder):
+        os.utime(part, (time.time() - seconds, time.time() - seconds))
+
+
+def test_what_a_dead_process_left_is_swept_at_once_and_what_a_live_one_writes_never(tmp_path):
+    code = BUILD + "held = store.atomic_folder(sys.argv[1]); print(held.__enter__(), flush=True); sys.stdin.read()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "f")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    left = Path(child.stdout.readline().strip())
+    aged(left, 10**6)  # a fit that computes for days before it writes
+    with store.atomic_file(tmp_path / "other") as file:
+        file.write_text("x")
+    assert left.is_dir()
+    child.kill()
+    child.communicate()
+    with store.atomic_file(tmp_path / "other") as file:
+        file.write_text("x")
+    assert os.listdir(tmp_path) == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "silence", "alive"),
+    [
+        ("", 3500, True),  # an earlier release
+        ("", 3700, False),
+        ("other-HOST-1-1", 80_000, True),  # another machine
+        ("other-HOST-1-1", 90_000, False),
+        ("HOST-VIEW-PID-1", 0, False),  # a number taken again by another process
+        ("HOST-other-PID-1", 3500, True),  # another container
+        ("HOST-other-PID-1", 3700, False),
+    ],
+)
+def test_who_may_be_alive(mark, silence, alive):
+    host, view, process, _ = locks.own_mark().split("-")
+    mark = mark.replace("other-HOST", "other-x") if mark.startswith("other") else mark.replace("HOST", host)
+    assert locks.may_be_alive(mark.replace("VIEW", view).replace("PID", process), silence) is alive
+    assert locks.may_be_alive(locks.own_mark(), 10**9)
+
+
+def test_a_lock_keeps_others_out_and_dies_with_its_holder(tmp_path):
+    lock = tmp_path / "deep" / ".lock"
+    with locks.locked(lock), pytest.raises(StoreError, match="must be free to lock, got a lock that is held: so it is"):
+        locks.locked(lock, wait=False, held="so it is").__enter__()
+    code = (
+        "import sys; from recgym import locks; h = locks.locked(sys.argv[1]); h.__enter__(); print(flush=True); input()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    child.stdout.readline()
+    with pytest.raises(StoreError, match="must be free to lock"):
+        locks.locked(lock, wait=False).__enter__()
+    child.kill()
+    child.communicate()
+    with locks.locked(lock, wait=False):
+        pass
+    assert not lock.exists()
 
 
 def test_an_error_in_the_body_leaves_the_old_file_and_no_litter(tmp_path):
@@ -184,3 +246,31 @@ def test_reading_another_kind_or_version_is_refused(kind, version, message):
 def test_reading_what_is_no_folder_is_refused(tmp_path):
     with pytest.raises(StoreError, match=r"must hold a readable manifest\.json, got FileNotFoundError"):
         store.read_manifest(tmp_path / "nothing", "kind", 1)
+
+
+def test_a_changed_manifest_and_names_that_lead_outside_are_refused(tmp_path):
+    path = make_entry() / "manifest.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | {"about": {"option": 2}}))
+    with pytest.raises(StoreError, match="must hold the manifest that was written, got a changed one"):
+        store.verify(path.parent)
+    path.write_text(json.dumps({key: value for key, value in whole.items() if key != "seal"}))
+    store.verify(path.parent)  # of an earlier release
+    for name in ("../x", "/etc/passwd", "a/../../x", "C:x", "a\\b"):
+        path.write_text(json.dumps(manifests.sealed(whole | {"files": {name: {"size": 1, "sha256": ""}}})))
+        with pytest.raises(StoreError, match="must list files of its own folder, got"):
+            store.verify(path.parent)
+    for text in ("", "[" * 100_000, "{}", "[]", '{"files": 3}', "\xff", json.dumps(whole | {"about": 3})):
+        path.write_text(text, encoding="latin-1")
+        with pytest.raises(StoreError, match="must hold a readable manifest"):
+            store.verify(path.parent)
+
+
+def test_bytes_that_are_not_those_written_are_refused(tmp_path):
+    with (
+        pytest.raises(StoreError, match="must hold what was written, got other bytes"),
+        store.atomic_folder(tmp_path / "f") as target,
+    ):
+        (target / "x").write_text("x")
+        store.write_manifest(target, "kind", 1, {}, written={"x": "0" * 64})
+    assert os.listdir(tmp_path) == []

@@ -7,9 +7,10 @@
 | `to_parquet` | a folder of Parquet files with the columns of `to_compact` | 98 before compression |
 | `to_minari` | a Minari dataset, one episode per user, observations a Dict of indices | 94, and 18 kB an episode |
 
-`Rows` says what the columns are. Every export shows its predicted size and a progress bar, takes its name only when it
-is whole, and, interrupted, goes on where it stopped when it is asked for again. The log is read a block at a time, so
-that one mapped from disk needs no memory.
+`Rows` says what the columns are. Every export shows its predicted size and a progress bar, is read back and takes its
+name only when it is whole and right, and, interrupted, goes on where it stopped when it is asked for again. The log is
+read a block at a time, so that one mapped from disk needs no memory. `read` checks what it reads against the checksums
+that were written with it, `verify` all of an export.
 
 Example:
     >>> import tempfile
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recgym import store
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.export import episodes, hdf5, parquet
@@ -48,6 +50,7 @@ __all__ = [
     "to_hdf5",
     "to_minari",
     "to_parquet",
+    "verify",
 ]
 FORMATS = ("compact", "hdf5", "parquet", "minari")
 
@@ -84,8 +87,9 @@ def to_compact(log: InteractionLog, path: str | Path, catalog: Catalog | None = 
 def to_parquet(log: InteractionLog, path: str | Path, catalog: Catalog | None = None, **options: Any) -> Path:
     """Writes every decision as indices into a folder of Parquet files, and returns the folder.
 
-    `part-00000.parquet` ... hold the columns of `Rows`; `items.parquet` id, title and vector of every item, in index
-    order; `users.parquet` the ids; `manifest.json` sizes and hashes. Arguments and errors are those of `to_hdf5`.
+    `rows/part-00000.parquet` ... hold the columns of `Rows`: pandas and Arrow read the folder or `rows`, polars and
+    DuckDB `rows`. `_items.parquet` holds id, title and vector of every item, in index order, `_users.parquet` the ids,
+    `_manifest.json` sizes and hashes. Arguments and errors are those of `to_hdf5`.
     """
     return parquet.write(_rows(log, catalog, options), Path(path), catalog)
 
@@ -160,6 +164,22 @@ def read(path: str | Path, batch_size: int = 5_000, first: int = 0) -> Iterator[
     check_sizes(batch_size=batch_size)
     path = Path(path)
     return (parquet if path.is_dir() else hdf5).read(path, batch_size, first)
+
+
+def verify(path: str | Path) -> None:
+    """Reads all of an export and compares it with its checksums.
+
+    Args:
+        path: What `to_hdf5`, `to_compact`, `to_parquet` or `to_minari` returned.
+
+    Raises:
+        StoreError: naming the first thing that is wrong.
+    """
+    path = Path(path)
+    if path.is_dir():
+        store.verify(path)
+    else:
+        hdf5.verify(path)
 
 
 def _rows(log: InteractionLog, catalog: Catalog | None, options: dict[str, Any]) -> Rows:

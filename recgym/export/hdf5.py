@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,15 +17,20 @@ import numpy as np
 from tqdm import tqdm
 
 from recgym.catalog import Catalog
+from recgym.disk import sync, sync_folder
 from recgym.errors import StoreError
 from recgym.export.rows import Columns, Rows, next_frame
-from recgym.export.unfinished import item_ids_as_text, needed, unfinished
+from recgym.export.unfinished import item_ids_as_text, needed, rebatched, unfinished
 from recgym.frames import encode_frame
+from recgym.manifests import DISK, read_json, readable
 from recgym.store import atomic_file
+
+_log = logging.getLogger("recgym")
 
 VERSION = 1
 _BLOCK = 1 << 24  # bytes made at a time
 _COMMIT = 1 << 28  # bytes after which what is written so far is made safe
+_SUMS = 8192  # checksums of a column at most: an attribute of HDF5 has 64 kB
 _NEXT = "items[:, 1:] and action; rewards[:, 1:] and reward"
 
 
@@ -31,14 +41,18 @@ def write(rows: Rows, path: Path, catalog: Catalog | None, *, states: bool) -> P
     table = catalog.table if states and catalog is not None else None
     if path.is_dir():
         raise StoreError(f"an HDF5 export is a file, got the folder {path}; give a name in it")
-    with unfinished(path, size, rows, catalog, format="hdf5", states=states, version=VERSION) as folder:
+    with unfinished(path, size, rows, catalog, format="hdf5", states=states, version=VERSION, sums=1) as folder:
         file, mark = folder / "data.h5", folder / "rows"
-        if not mark.exists():
-            _lay_out(h5py, file, rows, catalog, _formed(rows.block(0, 1), table))
-            _set_mark(mark, 0)
-        begun = int(mark.read_text(encoding="utf-8"))
-        _fill(h5py, file, mark, rows, table, begun, f"{path.name}, {size / 1e6:,.1f} MB")
+        step, first = _step(rows, table), _formed(rows.block(0, 1), table)
+        sums = _resumed(h5py, file, mark, step)
+        if sums is None:
+            _lay_out(h5py, file, rows, catalog, first)
+            sums = {name: [] for name in first}
+            _set_mark(mark, 0, sums)
+        _fill(h5py, file, mark, rows, table, step, sums, f"{path.name}, {size / 1e6:,.1f} MB")
+        _seal(h5py, file, rows, catalog, sums, step)
         os.replace(file, path)
+        sync_folder(path.parent)
     return path
 
 
@@ -55,12 +69,49 @@ def read(path: Path, batch_size: int, first: int = 0) -> Iterator[Columns]:
     """Yields the rows of a file in order, `batch_size` at a time; see `recgym.export.read`."""
     h5py = needed("h5py", "hdf5")
     with _opened(h5py, path) as file:
-        if file.attrs.get("format") != "recgym transitions" or file.attrs["version"] != VERSION:
-            found = f"{file.attrs.get('format')!r} version {file.attrs.get('version')!r}"
-            raise StoreError(f"{path} must hold 'recgym transitions' version {VERSION}, got {found}; export it again")
-        names = file.attrs["columns"].split()
-        for row in range(first, int(file.attrs["n_rows"]), batch_size):
-            yield {name: _loaded(file[name][row : row + batch_size]) for name in names}
+        n_rows, sums, step = _described(file, path)
+        yield from rebatched(_read_blocks(file, path, n_rows, sums, step or batch_size, first), batch_size)
+
+
+def verify(path: Path) -> None:
+    """Reads all of a file and compares it with its checksums; see `recgym.export.verify`."""
+    for _ in read(path, 1 << 20):
+        pass
+    with _opened(needed("h5py", "hdf5"), path) as file:
+        for name in ("item_ids", "user_ids", "embeddings"):
+            if name in file and file[name].attrs.get("sha256", "") not in ("", _table_hash(file[name][()])):
+                raise StoreError(f"{path} must hold what was written, got other {name}; it is damaged, export it again")
+
+
+def _described(file: Any, path: Path) -> tuple[int, dict[str, np.ndarray] | None, int]:
+    """Returns the number of rows, the checksums of every column and the rows of a checksum; none of an older file."""
+    if file.attrs.get("format") != "recgym transitions" or file.attrs["version"] != VERSION:
+        found = f"{file.attrs.get('format')!r} version {file.attrs.get('version')!r}"
+        raise StoreError(f"{path} must hold 'recgym transitions' version {VERSION}, got {found}; export it again")
+    n_rows = int(file.attrs["n_rows"])
+    if "seal" not in file.attrs:
+        return n_rows, None, 0
+    if file.attrs["seal"] != _seal_of(file):
+        raise StoreError(f"{path} must describe what was written, got a changed description; export it again")
+    names = file.attrs["columns"].split()
+    return n_rows, {name: file[name].attrs["crc32"] for name in names}, int(file.attrs["checked_rows"])
+
+
+def _read_blocks(
+    file: Any, path: Path, n_rows: int, sums: Mapping[str, Any] | None, step: int, first: int
+) -> Iterator[Columns]:
+    for number in range(first // step, -(-n_rows // step)):
+        begin, end = number * step, min(number * step + step, n_rows)
+        columns = {}
+        for name in file.attrs["columns"].split():
+            stored = file[name][begin:end]
+            if sums is not None and zlib.crc32(np.ascontiguousarray(stored).data) != sums[name][number]:
+                raise StoreError(
+                    f"{path} must hold what was written, got other values of {name!r} in rows {begin} to {end - 1}; "
+                    "it is damaged, export it again"
+                )
+            columns[name] = _loaded(stored)[max(first - begin, 0) :]
+        yield columns
 
 
 def _formed(columns: Columns, table: np.ndarray | None) -> Columns:
@@ -78,9 +129,14 @@ def _formed(columns: Columns, table: np.ndarray | None) -> Columns:
     return vectors | {name: column for name, column in columns.items() if name not in replaced}
 
 
+def _step(rows: Rows, table: np.ndarray | None) -> int:
+    """Returns how many rows are made at a time and have one checksum; HDF5 has room for `_SUMS` of a column."""
+    width = sum(column.nbytes for column in _formed(rows.block(0, 1), table).values())
+    return max(_BLOCK // width, -(-len(rows) // _SUMS), 1)
+
+
 def _lay_out(h5py: Any, path: Path, rows: Rows, catalog: Catalog | None, first: Columns) -> None:
     """Makes the file with every column at its full length, contiguous, so that filling it changes no structure."""
-    log = rows.log
     with h5py.File(path, "w") as file:
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_layout(h5py.h5d.CONTIGUOUS)
@@ -92,35 +148,118 @@ def _lay_out(h5py: Any, path: Path, rows: Rows, catalog: Catalog | None, first: 
             space = h5py.h5s.create_simple((len(rows), *column.shape[1:]))
             made = h5py.h5t.py_create(_stored(column).dtype, logical=True)
             h5py.h5d.create(file.id, name.encode(), made, space, dcpl=plan, lcpl=links)
-        file["item_ids"], file["user_ids"] = item_ids_as_text(log.item_ids), item_ids_as_text(log.user_ids)
+        for name, values in _tables(rows, catalog).items():
+            file[name] = values
+            file[name].attrs["sha256"] = _table_hash(values)
+            file[name].flush()
         if catalog is not None:
-            file["embeddings"] = catalog.table
             file["embeddings"].attrs["scale"] = catalog.scale
-        file.attrs.update({"format": "recgym transitions", "version": VERSION, "columns": " ".join(first)})
-        file.attrs.update({"n_rows": len(rows), "n_items": log.n_items, "log": log.name, "reward": log.reward})
-        file.attrs.update(rows.options)
-        if "state" not in first and "next_items" not in first:
-            file.attrs["next"] = _NEXT
-    _sync(path)
+        file.attrs.update(_about(rows, first))
+        file.flush()
+    sync(path)
 
 
-def _fill(h5py: Any, path: Path, mark: Path, rows: Rows, table: Any, begun: int, title: str) -> None:
+def _tables(rows: Rows, catalog: Catalog | None) -> dict[str, np.ndarray]:
+    """Returns what stands in the file once: ids, and vectors where there are any."""
+    tables = {"item_ids": item_ids_as_text(rows.log.item_ids), "user_ids": item_ids_as_text(rows.log.user_ids)}
+    return tables | ({} if catalog is None else {"embeddings": catalog.table})
+
+
+def _about(rows: Rows, first: Iterable[str]) -> dict[str, Any]:
+    """Returns the attributes of the file."""
+    log = rows.log
+    about = {"format": "recgym transitions", "version": VERSION, "columns": " ".join(first), **rows.options}
+    about |= {"n_rows": len(rows), "n_items": log.n_items, "log": log.name, "reward": log.reward}
+    return about if "state" in first or "next_items" in first else about | {"next": _NEXT}
+
+
+def _fill(
+    h5py: Any, path: Path, mark: Path, rows: Rows, table: Any, step: int, sums: dict[str, list[int]], title: str
+) -> None:
+    """Writes the rows that are missing, and reads every block back before it is marked as there."""
     width = sum(column.nbytes for column in _formed(rows.block(0, 1), table).values())
-    step = max(_BLOCK // width, 1)
-    pending = 0
-    with tqdm(total=len(rows), initial=begun, desc=title, unit="row", unit_scale=True, disable=None) as bar:
+    begun = len(next(iter(sums.values()))) * step
+    with (
+        tqdm(total=len(rows), initial=begun, desc=title, unit="row", unit_scale=True, disable=None) as bar,
+        ThreadPoolExecutor(1) as syncing,
+    ):
         while begun < len(rows):
+            first, pending = begun, 0
             with h5py.File(path, "r+") as file:
+                columns = {name: file[name] for name in sums}
                 while begun < len(rows) and pending < _COMMIT:
                     end = min(begun + step, len(rows))
                     for name, column in _formed(rows.block(begun, end), table).items():
-                        file[name][begun:end] = _stored(column)
+                        stored = np.ascontiguousarray(_stored(column))
+                        columns[name][begun:end] = stored
+                        sums[name].append(zlib.crc32(stored.data))
                     bar.update(end - begun)
                     pending += (end - begun) * width
                     begun = end
-            _sync(path)
-            _set_mark(mark, begun)
-            pending = 0
+                for column in columns.values():  # what is written at closing fails without a word
+                    column.flush()
+                file.flush()
+            synced = syncing.submit(sync, path)
+            with _opened(h5py, path) as file:
+                for _ in _read_blocks(file, path, begun, sums, step, first):
+                    pass
+            synced.result()
+            _set_mark(mark, begun, sums)
+
+
+def _resumed(h5py: Any, path: Path, mark: Path, step: int) -> dict[str, list[int]] | None:
+    """Returns the checksums of all that an interrupted export wrote; None if there is nothing, or it is damaged."""
+    if not mark.exists():
+        return None
+    try:
+        with readable(mark, "be the mark of an export", "it is begun anew"):
+            kept = read_json(mark)
+            n_rows, sums = int(kept["rows"]), {name: [int(one) for one in kept["sums"][name]] for name in kept["sums"]}
+        with _opened(h5py, path) as file:
+            for _ in _read_blocks(file, path, n_rows, sums, step, 0):
+                pass
+    except StoreError as error:
+        _log.warning("what an interrupted export left is damaged, the export begins anew: %s", error)
+        return None
+    return sums
+
+
+def _seal(h5py: Any, path: Path, rows: Rows, catalog: Catalog | None, sums: dict[str, list[int]], step: int) -> None:
+    """Writes the checksums into the file, and compares all of it that is not rows with what was to be written."""
+    with h5py.File(path, "r+") as file:
+        for name, some in sums.items():
+            file[name].attrs["crc32"] = np.array(some, dtype=np.uint32)
+        file.attrs["checked_rows"] = step
+        file.attrs["seal"] = _seal_of(file)
+        file.flush()
+    sync(path)
+    with _opened(h5py, path) as file:
+        _described(file, path)
+        tables = _tables(rows, catalog)
+        wrong = [name for name in tables if _table_hash(file[name][()]) != _table_hash(tables[name])]
+        wrong += [name for name, some in sums.items() if file[name].attrs["crc32"].tolist() != some]
+        wrong += [name for name, value in _about(rows, sums).items() if file.attrs[name] != value]
+    if wrong:
+        raise StoreError(f"{path} must hold what was written, got other {', '.join(wrong)}; {DISK}")
+
+
+def _seal_of(file: Any) -> str:
+    """Returns a SHA-256 of all attributes, types and shapes in a file: what says how its bytes are to be read."""
+
+    def plain(attributes: Any) -> dict[str, Any]:
+        return {name: np.asarray(value).tolist() for name, value in sorted(attributes.items()) if name != "seal"}
+
+    told: dict[str, Any] = {"": plain(file.attrs)}
+    for name in [*file.attrs["columns"].split(), *({"item_ids", "user_ids", "embeddings"} & set(file))]:
+        told[name] = [str(file[name].dtype), list(file[name].shape), plain(file[name].attrs)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _table_hash(values: np.ndarray) -> str:
+    if values.dtype.kind == "O":
+        listed = [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in values.tolist()]
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def _stored(column: np.ndarray) -> np.ndarray:
@@ -137,19 +276,10 @@ def _loaded(column: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _opened(h5py: Any, path: Path) -> Iterator[Any]:
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise StoreError(f"{path} must be a readable HDF5 file, got {error}; export it again") from error
-    with file:
+    with readable(path, "be a readable HDF5 file", "export it again"), h5py.File(path, "r") as file:
         yield file
 
 
-def _set_mark(mark: Path, rows: int) -> None:
+def _set_mark(mark: Path, rows: int, sums: Mapping[str, list[int]]) -> None:
     with atomic_file(mark) as file:
-        file.write_text(str(rows), encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+        file.write_text(json.dumps({"rows": rows, "sums": sums}), encoding="utf-8")

@@ -1,11 +1,17 @@
-"""Transitions as a folder of Parquet files; pandas, polars, DuckDB, Spark and Ray Data read it."""
+"""Transitions as a folder of Parquet files; pandas, polars, DuckDB, Spark and Ray Data read it.
+
+The rows stand in a folder of their own, with nothing else in it: polars reads no folder with other files. What is
+beside it begins with `_`, which pandas, Arrow and Spark pass over.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,15 +19,17 @@ from tqdm import tqdm
 from recgym import store
 from recgym.catalog import Catalog
 from recgym.export.rows import Columns, Rows
-from recgym.export.unfinished import item_ids_as_text, unfinished
+from recgym.export.unfinished import item_ids_as_text, rebatched, unfinished
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 KIND = "transitions"
-VERSION = 1
+VERSION = 2  # 1 had the parts beside items.parquet, users.parquet and manifest.json
+ROWS = "rows"
 _PART = 1 << 20  # rows of a file
 _GROUP = 1 << 17  # rows of a row group
+_DIGEST = ".sha256"  # ending of the hash of a part beside it, until the export is whole
 
 
 def write(rows: Rows, path: Path, catalog: Catalog | None) -> Path:
@@ -37,19 +45,25 @@ def write(rows: Rows, path: Path, catalog: Catalog | None) -> Path:
                 names.append(f"part-{number:05d}.parquet")
                 if not (folder / names[-1]).exists():
                     with store.atomic_file(folder / names[-1]) as file:
-                        _write_part(rows, first, end, file)
+                        digest = _write_part(rows, first, end, file)
+                        file.with_name(names[-1]).with_suffix(_DIGEST).write_text(digest, encoding="utf-8")
                 bar.update(end - first)
         with store.atomic_folder(path) as target:
+            (target / ROWS).mkdir()
+            written = {}
+            for name in names:
+                written[f"{ROWS}/{name}"] = (folder / name).with_suffix(_DIGEST).read_text(encoding="utf-8")
+                os.replace(folder / name, target / ROWS / name)
             items = {"item_id": item_ids_as_text(log.item_ids)}
             items |= {"title": log.titles.astype(object)} if log.titles is not None else {}
             items |= {"vector": catalog.embeddings} if catalog is not None else {}
-            _write(items, target / "items.parquet")
-            _write({"user_id": item_ids_as_text(log.user_ids)}, target / "users.parquet")
-            for name in names:
-                os.replace(folder / name, target / name)
+            written["_items.parquet"] = _write([items], target / "_items.parquet")
+            users = {"user_id": item_ids_as_text(log.user_ids)}
+            written["_users.parquet"] = _write([users], target / "_users.parquet")
             about = {"name": log.name, "reward": log.reward, "n_rows": len(rows), "n_items": log.n_items}
             about |= {"scale": catalog.scale} if catalog is not None else {}
-            store.write_manifest(target, KIND, VERSION, {**about, **rows.options})
+            about |= rows.options
+            store.write_manifest(target, KIND, VERSION, about, written=written, name=store.HIDDEN)
     return path
 
 
@@ -61,42 +75,74 @@ def predicted_size(rows: Rows, catalog: Catalog | None) -> int:
 
 def read(path: Path, batch_size: int, first: int = 0) -> Iterator[Columns]:
     """Yields the rows of a folder in order, `batch_size` at a time; see `recgym.export.read`."""
-    import pyarrow as pa
-    from pyarrow import dataset
-
-    store.read_manifest(path, KIND, VERSION)
-    parts = dataset.dataset(sorted(str(file) for file in path.glob("part-*.parquet")), format="parquet")
-    waiting: list[pa.Table] = []
-    n_waiting = 0
-    for batch in parts.to_batches(batch_size=batch_size, batch_readahead=1, fragment_readahead=1):
-        skipped = min(first, batch.num_rows)
-        first -= skipped
-        waiting.append(pa.Table.from_batches([batch.slice(skipped)]))
-        n_waiting += batch.num_rows - skipped
-        while n_waiting >= batch_size:
-            table = pa.concat_tables(waiting)
-            yield _columns(table.slice(0, batch_size))
-            waiting, n_waiting = [table.slice(batch_size)], n_waiting - batch_size
-    if n_waiting:
-        yield _columns(pa.concat_tables(waiting))
+    version = min(store.parsed_manifest(path)["version"], VERSION, key=lambda known: known != 1)
+    manifest = store.read_manifest(path, KIND, version)
+    yield from rebatched(_read_parts(path, manifest["files"], batch_size, first), batch_size)
 
 
-def _write_part(rows: Rows, first: int, end: int, path: Path) -> None:
+def _read_parts(path: Path, files: Mapping[str, Any], batch_size: int, first: int) -> Iterator[Columns]:
+    from pyarrow import parquet
+
+    for name in sorted(file for file in files if file.startswith((f"{ROWS}/part-", "part-"))):
+        with store.readable(path / name, "be a readable part", "it is damaged, export it again"):
+            store.check_file(path, name, files[name], full=True)
+            with parquet.ParquetFile(path / name, page_checksum_verification=True) as part:
+                if first >= part.metadata.num_rows:
+                    first -= part.metadata.num_rows
+                    continue
+                for batch in part.iter_batches(batch_size=batch_size):
+                    if first < batch.num_rows:
+                        yield _columns(batch.slice(first))
+                    first = max(first - batch.num_rows, 0)
+
+
+def _write_part(rows: Rows, first: int, end: int, path: Path) -> str:
+    """Writes rows as one file, and returns its SHA-256."""
+    return _write((rows.block(row, min(row + _GROUP, end)) for row in range(first, end, _GROUP)), path)
+
+
+def _write(blocks: Iterable[Mapping[str, np.ndarray]], path: Path) -> str:
+    """Writes blocks of columns as the row groups of a file; returns the SHA-256 of what was handed to the disk."""
     from pyarrow import parquet
 
     writer = None
-    for row in range(first, end, _GROUP):
-        table = _table(rows.block(row, min(row + _GROUP, end)))
-        writer = writer or parquet.ParquetWriter(path, table.schema, write_page_checksum=True)
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
+    with open(path, "wb") as file:
+        hashed = _Hashed(file)
+        try:
+            for block in blocks:
+                table = _table(block)
+                writer = writer or parquet.ParquetWriter(hashed, table.schema, write_page_checksum=True)
+                writer.write_table(table)
+        except BaseException:
+            if writer is not None:
+                with suppress(Exception):  # else it closes itself later, after the file
+                    writer.close()
+            raise
+        if writer is not None:
+            writer.close()
+    return hashed.digest.hexdigest()
 
 
-def _write(columns: Mapping[str, np.ndarray], path: Path) -> None:
-    from pyarrow import parquet
+class _Hashed:
+    """A file to write to that keeps the SHA-256 of all that went through it."""
 
-    parquet.write_table(_table(columns), path, write_page_checksum=True)
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Writes bytes."""
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        """Hands all that was written to the system."""
+        self.file.flush()
+
+    def close(self) -> None:
+        """Ends the writing; whoever opened the file closes it."""
+        self.flush()
 
 
 def _table(columns: Mapping[str, np.ndarray]) -> pa.Table:
@@ -112,13 +158,12 @@ def _table(columns: Mapping[str, np.ndarray]) -> pa.Table:
     return pa.table(arrays)
 
 
-def _columns(table: pa.Table) -> Columns:
+def _columns(batch: pa.RecordBatch) -> Columns:
     import pyarrow as pa
 
     columns = {}
-    for name in table.column_names:
-        column = table.column(name)
-        shape, flat = [len(column)], column.combine_chunks()
+    for name, flat in zip(batch.schema.names, batch.columns, strict=True):
+        shape = [len(flat)]
         while pa.types.is_fixed_size_list(flat.type):
             shape, flat = [*shape, flat.type.list_size], flat.flatten()
         values = flat.to_numpy(zero_copy_only=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy as np
 
 from recgym.catalog import Catalog
 from recgym.errors import DataError, StoreError
-from recgym.export.rows import Rows
-from recgym.store import atomic_file
+from recgym.export.rows import Columns, Rows
+from recgym.locks import locked
+from recgym.store import atomic_file, explained
 
 _KEY = "export.json"
+_OWN = re.compile(r"export\.json|data\.h5|rows|part-\d+(\.parquet|\.sha256)?|\..*\.recgym-(tmp|old)")
 
 
 @contextmanager
@@ -35,30 +38,42 @@ def unfinished(path: Path, size: int, rows: Rows, catalog: Catalog | None, **abo
         about: Whatever else decides what is written.
 
     Raises:
-        StoreError: if the folder cannot be written to, or the disk has not `size` bytes left.
+        StoreError: if the folder cannot be written to, another export to this place is at work, something that is not
+            recgym's is in the way, the disk has not `size` bytes left, or a library could not write.
     """
     folder = path.with_name(f".{path.name}.unfinished")
-    key = {"content": _content_hash(rows, catalog), **rows.options, **about}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not _same(folder / _KEY, key):
-            shutil.rmtree(folder)
-            folder.mkdir()
-            with atomic_file(folder / _KEY) as file:
-                file.write_text(json.dumps(key), encoding="utf-8")
-    except OSError as error:
+    busy = f"another export to {path} is at work"
+    with locked(folder.with_suffix(".lock"), wait=False, held=busy), explained(path.parent, "choose another place"):
+        key = {"content": _content_hash(rows, catalog), **rows.options, **about}
+        _begun(folder, key)
+        there = sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
+        free = shutil.disk_usage(folder).free + there
+        if size > free:
+            raise StoreError(
+                f"{path.parent} must have room for the export, got {free / 1e6:,.0f} MB free for about "
+                f"{size / 1e6:,.0f} MB; choose another place or the compact form"
+            )
+        try:
+            yield folder
+        except RuntimeError as error:  # so h5py says that a file could not be closed
+            raise StoreError(f"{path} must be written whole, got {error}; export again, or to another place") from error
+        shutil.rmtree(folder)
+
+
+def _begun(folder: Path, key: dict[str, Any]) -> None:
+    """Makes the folder ready for the export of this key; what is left of another one goes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(file.name for file in folder.iterdir() if not _OWN.fullmatch(file.name))
+    if foreign:
         raise StoreError(
-            f"{path.parent} must be a folder one can write to, got {error}; choose another place"
-        ) from error
-    there = sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
-    free = shutil.disk_usage(folder).free + there
-    if size > free:
-        raise StoreError(
-            f"{path.parent} must have room for the export, got {free / 1e6:,.0f} MB free for about {size / 1e6:,.0f} "
-            "MB; choose another place or the compact form"
+            f"{folder} must hold nothing but an export that was interrupted, got {foreign[0]!r} in it; move it away"
         )
-    yield folder
+    if _same(folder / _KEY, key):
+        return
     shutil.rmtree(folder)
+    folder.mkdir()
+    with atomic_file(folder / _KEY) as file:
+        file.write_text(json.dumps(key), encoding="utf-8")
 
 
 def needed(module: str, extra: str) -> Any:
@@ -73,6 +88,24 @@ def needed(module: str, extra: str) -> Any:
         raise DataError(
             f'this format needs {module}, got no such library ({error}); pip install "recgym[{extra}]"'
         ) from error
+
+
+def rebatched(blocks: Iterable[Columns], batch_size: int) -> Iterator[Columns]:
+    """Yields the rows of blocks of any length, `batch_size` at a time; the last may have fewer."""
+    waiting: list[Columns] = []
+    n_waiting = 0
+    for block in blocks:
+        waiting.append(block)
+        n_waiting += len(next(iter(block.values())))
+        if n_waiting < batch_size:
+            continue
+        whole = {name: np.concatenate([one[name] for one in waiting]) if waiting[1:] else block[name] for name in block}
+        end = n_waiting - n_waiting % batch_size
+        for row in range(0, end, batch_size):
+            yield {name: column[row : row + batch_size] for name, column in whole.items()}
+        waiting, n_waiting = [{name: column[end:] for name, column in whole.items()}], n_waiting - end
+    if n_waiting:
+        yield {name: np.concatenate([one[name] for one in waiting]) for name in waiting[0]}
 
 
 def item_ids_as_text(ids: np.ndarray) -> np.ndarray:
