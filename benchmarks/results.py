@@ -1,15 +1,20 @@
-"""Rows of results in a CSV file, values per user beside it; both change whole or not at all."""
+"""Rows of results in a CSV file, values per user beside it; both change whole or not at all.
+
+Any number of processes may put rows into one file at once: a lock beside it, which the system frees when its holder
+dies, stands around every change. A killed process loses the row it was about to write, and nobody else's.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from recgym.locks import locked
 from recgym.store import atomic_file
 
 FOLDER = Path(__file__).parent / "results"
@@ -18,6 +23,45 @@ COLUMNS = (
     *("protocol", "config", "data_hash", "commit", "dirty", "versions", "finished", "key"),
 )
 Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text in a CSV file.
+
+    Attributes:
+        path: The file.
+        columns: Their names.
+    """
+
+    path: Path
+    columns: Sequence[str]
+
+    def rows(self) -> list[Row]:
+        """Returns all rows, in the order they stand in the file."""
+        if not self.path.exists():
+            return []
+        with open(self.path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def write(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Writes the file anew."""
+        with atomic_file(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.as_text(row) for row in rows)
+
+    def change(self, changed: Callable[[list[Row]], list[Row]]) -> None:
+        """Puts what `changed` makes of the rows in their place, while no other process changes them."""
+        with locked(self.path.with_name(f".{self.path.name}.lock")):
+            before = self.rows()
+            after = changed(before)
+            if after != before:
+                self.write(after)
+
+    def as_text(self, row: Mapping[str, object]) -> Row:
+        """Returns a row as it stands in the file: six digits a number, JSON for a dict."""
+        return {name: _text(row[name]) for name in self.columns}
 
 
 @dataclass(frozen=True)
@@ -30,33 +74,33 @@ class Results:
 
     path: Path
 
+    @property
+    def table(self) -> Table:
+        """The rows."""
+        return Table(self.path, COLUMNS)
+
     def rows(self) -> list[Row]:
         """Returns all rows, in the order they stand in the file."""
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return self.table.rows()
 
     def finished(self) -> set[str]:
         """Returns the keys of all runs that have rows."""
         return {row["key"] for row in self.rows()}
 
-    def put(self, new: Sequence[Mapping[str, object]]) -> None:
-        """Adds rows; they take the place of earlier rows of the same agent, metric and seed. All other rows stay."""
-        rows = {self._place(row): row for row in self.rows()}
-        replaced = {(str(row["agent"]), str(row["seed"])) for row in new}
-        rows = {place: row for place, row in rows.items() if (place[0], place[2]) not in replaced}
-        for row in new:
-            as_text = {name: _text(row[name]) for name in COLUMNS}
-            rows[self._place(as_text)] = as_text
-        with atomic_file(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows.values())
+    def put(self, new: Sequence[Mapping[str, object]], *, same_metric: bool = False) -> None:
+        """Adds rows; they take the place of earlier ones of the same agent and seed. All other rows stay.
 
-    @staticmethod
-    def _place(row: Row) -> tuple[str, str, str]:
-        return row["agent"], row["metric"], row["seed"]
+        Args:
+            new: The rows, with all columns.
+            same_metric: Whether only those of the same metric too make room.
+        """
+        added = list({(row["agent"], row["metric"], row["seed"]): self.table.as_text(row) for row in new}.values())
+
+        def place(row: Row) -> tuple[str, ...]:
+            return (row["agent"], row["seed"], row["metric"]) if same_metric else (row["agent"], row["seed"])
+
+        replaced = {place(row) for row in added}
+        self.table.change(lambda rows: [*(row for row in rows if place(row) not in replaced), *added])
 
     # -- beside the rows ---------------------------------------------------------------------------------------------
 
@@ -85,21 +129,12 @@ class Results:
 
     def put_curve(self, agent: str, seed: int, points: Sequence[Mapping[str, float]]) -> None:
         """Stores a learning curve: one row per evaluation, columns as in the first point."""
-        with (
-            atomic_file(self._beside("curves", agent, seed, "csv")) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, list(points[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({name: _text(value) for name, value in point.items()} for point in points)
+        Table(self._beside("curves", agent, seed, "csv"), list(points[0])).write(points)
 
     def curve(self, agent: str, seed: int) -> list[dict[str, float]]:
         """Returns the learning curve of a run, or nothing where it has none."""
-        path = self._beside("curves", agent, seed, "csv")
-        if not path.exists():
-            return []
-        with open(path, newline="", encoding="utf-8") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        points = Table(self._beside("curves", agent, seed, "csv"), ()).rows()
+        return [{name: float(value) for name, value in point.items()} for point in points]
 
 
 def protocols(rows: Iterable[Row]) -> set[tuple[str, str]]:

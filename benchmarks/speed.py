@@ -40,11 +40,7 @@ def complete(measured: Mapping[str, Any], load: str) -> dict[str, Any]:
 
 def store(measured: Sequence[Mapping[str, Any]], results: Results, load: str) -> None:
     """Stores rows in place of earlier ones of the same agent and metric; all others stay."""
-    new = [complete(row, load) for row in measured]
-    agents = {row["agent"] for row in new}
-    fresh = {(row["agent"], row["metric"]) for row in new}
-    old = [row for row in results.rows() if row["agent"] in agents and (row["agent"], row["metric"]) not in fresh]
-    results.put([*old, *new])
+    results.put([complete(row, load) for row in measured], same_metric=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,10 +1,14 @@
 """Rows, tables and the run that makes them, on a suite small enough for a test."""
 
 import csv
+import os
+import signal
+import time
 
 import pytest
 
 from benchmarks import demo, report, run, suites
+from benchmarks.quality.store import Store
 from benchmarks.results import COLUMNS, Results
 from benchmarks.suites import Entry, Suite
 
@@ -48,6 +52,38 @@ def test_rows_come_back_and_replace_only_their_own(tmp_path):
     ]
     assert results.rows()[0]["config"] == '{"a": 1}'
     assert results.finished() == {"key ease 0", "key ddpg 1", "key ddpg 0"}
+
+
+def write_forty(folder, number):
+    """Puts forty rows into each of two files in a process of its own; returns its id."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for seed in range(40):
+                Results(folder / "micro.csv").put([row(f"agent {number}", seed=seed)])
+                if seed % 10 == 0:
+                    name = f"agent {number} {seed}"
+                    Store(folder, "Q1").put(name, [{"agent": name, "seconds": 1.5}])
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_eight_writers_at_once_lose_no_row_and_a_killed_one_only_its_own(tmp_path):
+    children = [write_forty(tmp_path, number) for number in range(9)]
+    while ("agent 8", "5") not in {(row["agent"], row["seed"]) for row in Results(tmp_path / "micro.csv").rows()}:
+        time.sleep(0.01)
+    os.kill(children[8], signal.SIGKILL)
+    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert ended[:8] == [0] * 8
+    wanted = {(f"agent {number}", str(seed)) for number in range(8) for seed in range(40)}
+    found = [(row["agent"], row["seed"]) for row in Results(tmp_path / "micro.csv").rows()]
+    assert set(found) >= wanted | {("agent 8", str(seed)) for seed in range(6)} and len(found) == len(set(found))
+    agents = [row["agent"] for row in Store(tmp_path, "Q1").rows() if row["seconds"] == "1.5"]
+    assert set(agents) >= {f"{name} {seed}" for name, seed in wanted if int(seed) % 10 == 0}
 
 
 def test_a_write_that_fails_leaves_the_old_rows(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.results import Row, Table
 from recgym.store import atomic_file
 
 _NUMBERS = [f"{metric}{end}" for metric in ("hit_rate@10", "ndcg@10") for end in ("", "_low", "_high")]
@@ -19,7 +19,6 @@ COLUMNS = (
     *("seconds", "device", "threads", "command", "config", "words", "data_hash", "commit", "dirty", "versions"),
     *("finished", "key"),
 )
-Row = dict[str, str]
 
 
 class Finished(NamedTuple):
@@ -66,29 +65,35 @@ class Store:
 
     def put_curve(self, agent: str, seed: int, points: Sequence[Mapping[str, float]]) -> None:
         """Stores a learning curve: one line per look at the validation split."""
-        _write(self._beside("curves", agent, seed, "csv"), list(points[0]), points)
+        Table(self._beside("curves", agent, seed, "csv"), list(points[0])).write(points)
 
     def curve(self, agent: str, seed: int) -> list[dict[str, float]]:
         """Returns the learning curve of a run, or nothing where it has none."""
-        return [{name: float(value) for name, value in row.items()} for row in _read(self._curve(agent, seed))]
+        points = Table(self._beside("curves", agent, seed, "csv"), ()).rows()
+        return [{name: float(value) for name, value in row.items()} for row in points]
 
-    def _curve(self, agent: str, seed: int) -> Path:
-        return self._beside("curves", agent, seed, "csv")
+    @property
+    def table(self) -> Table:
+        """The rows."""
+        return Table(self.path, COLUMNS)
 
     def rows(self) -> list[Row]:
         """Returns all rows, in the order they stand in the file."""
-        return _read(self.path)
+        return self.table.rows()
 
     def put(self, agent: str, rows: Sequence[Mapping[str, object]], apart_from: Sequence[str] = ()) -> None:
         """Puts the rows of an agent in the place of those it had, unless they differ in columns `apart_from` alone."""
-        before = self.rows()
-        new = [{name: _text(row.get(name, "")) for name in COLUMNS} for row in rows]
+        new = [self.table.as_text(dict.fromkeys(COLUMNS, "") | dict(row)) for row in rows]
 
         def told(some: Sequence[Row]) -> list[Row]:
             return [{name: row[name] for name in COLUMNS if name not in apart_from} for row in some]
 
-        if told(new) != told([row for row in before if row["agent"] == agent]):
-            _write(self.path, COLUMNS, [*(row for row in before if row["agent"] != agent), *new])
+        def changed(before: list[Row]) -> list[Row]:
+            if told(new) == told([row for row in before if row["agent"] == agent]):
+                return before
+            return [*(row for row in before if row["agent"] != agent), *new]
+
+        self.table.change(changed)
 
     def _beside(self, folder: str, agent: str, seed: int, ending: str) -> Path:
         return self.folder / folder / f"{self.path.stem}-{_plain(agent)}-seed{seed}.{ending}"
@@ -96,23 +101,3 @@ class Store:
 
 def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name)
-
-
-def _read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _text(row[name]) for name in columns} for row in rows)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.6g}"
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)
