@@ -31,7 +31,7 @@ from agents.actors import Generator, Perturbator
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.losses import detached, imitation_of_good, seen_by_critic, squared_errors, within_range
 from agents.networks import descend, follow, frozen
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from agents.twins import make_critics
 from recgym.catalog import Catalog
 from recgym.frames import History
@@ -234,6 +234,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

@@ -27,7 +27,7 @@ from torch.nn import functional
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
 from agents.networks import Actor, Critic, descend, follow, frozen
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

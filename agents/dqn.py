@@ -29,7 +29,7 @@ from agents.encoders import make_encoder
 from agents.heads import make_head
 from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions, seen
 from agents.networks import Dropout, descend, follow
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from recgym.errors import DataError
 from recgym.frames import Batch
 
@@ -162,6 +162,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

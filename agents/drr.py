@@ -35,7 +35,7 @@ from agents.encoders import make_encoder
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
 from agents.networks import Actor, Critic, arithmetic, follow, frozen, trainable
 from agents.prioritized import Drawn, PrioritizedReplay
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from recgym.frames import Batch, History
 
 
@@ -265,6 +265,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

@@ -35,7 +35,7 @@ from agents.encoders import make_encoder
 from agents.heads import DiscreteActor, make_head
 from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions
 from agents.networks import Critic, descend
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from recgym.frames import Batch
 
 
@@ -163,6 +163,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

@@ -42,7 +42,7 @@ from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions
 from agents.networks import descend
 from agents.replay import ReplayBuffer
 from agents.returns import returns_buffer
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from recgym.batches import FrameBatches
 from recgym.errors import DataError
 from recgym.frames import Batch
@@ -176,6 +176,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

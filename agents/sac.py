@@ -28,7 +28,7 @@ from agents.actors import GaussianActor, squashed
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, squared_errors, within_range
 from agents.networks import Scalar, descend, follow, frozen
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from agents.twins import make_critics
 from recgym.frames import History
 
@@ -176,6 +176,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

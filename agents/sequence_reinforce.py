@@ -28,7 +28,7 @@ from agents.replay import ReplayBuffer
 from agents.returns import returns_buffer
 from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
 from agents.softmax import log_softmax_of, softmax_loss
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
 from recgym.frames import Batch, History
@@ -171,6 +171,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

@@ -38,7 +38,7 @@ from agents.sequence_network import (
     steps_of,
 )
 from agents.softmax import expected_vectors, softmax_loss
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from agents.twins import TwinCritic, clipped_noise
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
@@ -242,6 +242,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

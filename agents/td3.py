@@ -24,7 +24,7 @@ import torch
 from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, squared_errors, within_range
 from agents.networks import descend, frozen
-from agents.train import Run, train_agent
+from agents.train import Run, command, train_agent
 from agents.twins import Networks, Optimizers, make_networks, make_optimizers, move_targets, smoothed
 
 
@@ -115,6 +115,4 @@ def main(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+    command(main)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -19,6 +22,8 @@ from agents.replay import ReplayBuffer
 from agents.reports import CsvRows, Progress, Report, TensorBoard, every, together
 from recgym import datasets, embeddings
 from recgym.batches import FrameBatches
+from recgym.commands.ending import ended
+from recgym.data_source import DataSource
 from recgym.env import RecVectorEnv
 from recgym.errors import DataError, StoreError
 from recgym.evaluate import Ranking, evaluate_ranking
@@ -152,10 +157,9 @@ def _lived_through(
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(DataSource):
     """What to train on, for how long, and where to write."""
 
-    dataset: str = "synthetic"  # name of a data set, see recgym.datasets
     steps: int = 10_000  # updates in all
     batch_size: int = 256  # decisions per update
     later: float = 0.7  # share of decisions whose action is any later event of the user, see FrameBatches
@@ -185,6 +189,16 @@ class Run:
         resolve_device(self.device)
 
 
+def command(main: Callable[..., Any]) -> NoReturn:
+    """Runs the command line of an agent and ends the process: `python -m agents.NAME`."""
+    import tyro
+
+    # `--data` is another name of `--dataset`; tyro knows aliases of fields, which stand in the class of no command
+    given = [re.sub(r"^--data(?==|$)", "--dataset", word) for word in sys.argv[1:]]
+    run = partial(tyro.cli, main, args=given, config=(tyro.conf.OmitArgPrefixes,))
+    sys.exit(ended(run, go_on="run the same command again with --resume"))
+
+
 def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     """Trains an agent as asked on the command line, prints how it ranks for held-out users, and returns that.
 
@@ -198,8 +212,8 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     Raises:
         StoreError: if the folder holds a run and `resume` is not asked for.
     """
-    folder = run.folder or Path("runs") / f"{maker.__name__.lower()}-{run.dataset}-{run.seed}"
-    train, test = datasets.load(run.dataset).split_users(test_size=run.test_size, seed=run.split_seed)
+    folder = run.folder or Path("runs") / f"{maker.__name__.lower()}-{run.label}-{run.seed}"
+    train, test = datasets.load(run.dataset, **run.options).split_users(test_size=run.test_size, seed=run.split_seed)
     catalog = embeddings.svd(train, dim=run.dim)
     agent = maker(catalog, frame_size=run.frame_size, seed=run.seed, device=run.device, **asdict(config))
     batches = batches_for(agent, train, run.frame_size, run.batch_size, run.seed, run.later)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recgym import InteractionLog, datasets, embeddings, users
+from recgym.data_source import DataSource
 from recgym.fidelity import baselines, measures, policies, report
 from recgym.fidelity.answers import CHOICES
 from recgym.fidelity.calibrate import HeldBack, choose, held_back, recalibrated, thresholds
@@ -92,7 +93,7 @@ def _plain(row: Row) -> Row:
 
 def coat(seed: int = 0) -> Iterator[Row]:
     """Yields the rows of every way to fit: means over several fits, with ends that span their intervals."""
-    train, held_out, _ = parts("coat")
+    train, held_out, _ = parts(DataSource("coat"))
     made = policies.fixed_policies(train)
     who, items, outcome = held_out.event_users(), held_out.items, np.asarray(held_out.rewards, np.float64)
     true = policies.values(made, who, items, outcome)
@@ -215,7 +216,7 @@ def _expected(model: LearnedUsers, held: HeldBack, shift: np.ndarray | float = 0
 
 def movielens(seed: int = 0) -> Iterator[Row]:
     """Yields the rows of users learned by matrix factorisation from MovieLens-1M, and of what they must beat."""
-    train, held_out, _ = parts("ml-1m")
+    train, held_out, _ = parts(DataSource("ml-1m"))
     return compared("ml-1m", train, held_out, seed, "last tenth of everyone's ratings in the published order")
 
 

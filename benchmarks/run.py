@@ -23,6 +23,7 @@ from benchmarks import fidelity, ope, quality
 from benchmarks.build import Data, build, entry_point, is_agent
 from benchmarks.results import FOLDER, Results
 from benchmarks.suites import SUITES, Entry, Suite
+from recgym.commands.ending import ended
 from recgym.metrics import Interval, paired_difference
 
 ROOT = Path(__file__).parent.parent
@@ -266,4 +267,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main, go_on="run the same command again: finished rows are kept"))

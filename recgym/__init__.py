@@ -14,6 +14,7 @@ _PUBLIC = {  # name -> module that defines it; loaded on first use, so that `imp
     "Batch": "recgym.frames",
     "Catalog": "recgym.catalog",
     "DataError": "recgym.errors",
+    "DataSource": "recgym.data_source",
     "FrameBatches": "recgym.batches",
     "History": "recgym.frames",
     "GaussianPolicy": "recgym.stochastic",

@@ -9,8 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity
-from recgym.errors import RecgymError
+from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, train
+from recgym.commands.ending import ended
 
 COMMANDS = (  # name, what it does in a line, its options, what runs it
     (
@@ -21,8 +21,8 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
     ),
     (
         "info",
-        "Shows the page of one environment: spaces, users, rewards, ends, options.",
-        environments.add_id,
+        "Shows the page of one environment (spaces, users, rewards, ends, options), or what a log holds.",
+        environments.add_subject,
         environments.info,
     ),
     ("fetch", "Downloads a published data set into the cache folder and checks its hash.", data.add_name, data.fetch),
@@ -43,6 +43,12 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
         "Estimates from a log with propensities what a policy would have earned.",
         evaluate_policy.add_arguments,
         evaluate_policy.run,
+    ),
+    (
+        "train",
+        "Trains an agent on a log: `train td3 ...` is `python -m agents.td3 ...`.",
+        train.add_arguments,
+        train.run,
     ),
     (
         "export",
@@ -69,11 +75,7 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        return int(options.run(options))
-    except RecgymError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return ended(lambda: options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:

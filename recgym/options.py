@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
@@ -22,6 +23,22 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """
     if value not in choices:
         raise DataError(f"{name} must be one of {choices}, got {value!r}; choose one of them")
+
+
+def nearest(name: Any, known: Iterable[str], most: int = 3) -> str:
+    """Returns, for the end of a message, the known names most like a mistyped one: "did you mean 'a' or 'b'?", or "".
+
+    Letters' case and whatever stands between letters do not count.
+
+    Example:
+        >>> nearest("ml100k", ["ml-1m", "ml-100k", "coat"])
+        "did you mean 'ml-100k'?"
+    """
+    plain = {"".join(filter(str.isalnum, one.lower())): one for one in reversed(list(known))}
+    asked = "".join(filter(str.isalnum, str(name).lower()))
+    close = [asked] if asked in plain else get_close_matches(asked, plain, n=most, cutoff=0.7)
+    found = [plain[one] for one in close]
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def check_sizes(**sizes: int) -> None:

@@ -165,6 +165,14 @@ def read_manifest(folder: str | Path, kind: str, version: int, *, full: bool = F
     return checked(folder, kind, version, full)
 
 
+def kind_of(folder: Path) -> str | None:
+    """Returns what kind of folder recgym wrote there, e.g. "log"; None where the folder is not recgym's, or damaged."""
+    try:
+        return str(parsed_manifest(folder)["recgym"])
+    except StoreError:
+        return None
+
+
 def verify(folder: str | Path) -> None:
     """Compares every file of a folder, of any kind and version, with size and hash in its manifest.
 

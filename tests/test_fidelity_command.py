@@ -74,4 +74,4 @@ def test_halves_refuse_what_they_would_not_heed(more, named, tmp_path, monkeypat
 @pytest.mark.parametrize("more", [[], ["--halves"]])
 def test_command_refuses_a_bare_table(more, capsys):
     assert main(["fidelity", "--dataset", "table", *more]) == 1
-    assert "a table must be saved first, got 'table'" in capsys.readouterr().err
+    assert "a table needs path=, a file of events or a table in memory, got none" in capsys.readouterr().err

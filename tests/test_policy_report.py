@@ -1,6 +1,5 @@
 """The table for one's own log: what it says where all is well, and what it says where it is not."""
 
-import argparse
 import warnings
 
 import numpy as np
@@ -9,7 +8,7 @@ from conftest import make_catalog, make_log
 
 from recgym.__main__ import main
 from recgym.collection import collect, true_value
-from recgym.commands.evaluate_policy import build_policy, open_log
+from recgym.commands.evaluate_policy import build_policy
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
@@ -230,7 +229,7 @@ def test_command_on_a_table(tmp_path, capsys):
     assert main([*arguments, *names[:-2]]) == 1
     assert "needs the propensity of every event" in capsys.readouterr().err
     assert main(arguments) == 1
-    assert "a table needs the columns of sessions and items" in capsys.readouterr().err
+    assert "a table needs user= and item=, the names of its columns" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -262,7 +261,7 @@ def test_command_of_a_log_that_is_not_there(tmp_path, capsys):
     arguments = ["evaluate-policy", "--log", str(tmp_path / "nowhere"), "--policy", "recgym.policies:Popularity"]
     assert main(arguments) == 1
     printed = capsys.readouterr().err
-    assert "a log must be a folder" in printed and f"no such file or folder at {tmp_path / 'nowhere'}" in printed
+    assert f"a table must be a file, got no such file at {tmp_path / 'nowhere'}" in printed
 
 
 def test_temperature_infinity_is_the_uniform_policy():
@@ -310,9 +309,3 @@ def test_names_of_policies():
         build_policy("recgym.policies:SECONDS_PER_DAY", log, 1.0, 0.0)
     policy, same = build_policy(f"{__name__}:Fixed", log, 1.0, 0.0)
     assert isinstance(policy, Fixed) and same is log
-
-
-def test_open_log_reads_folders(tmp_path):
-    bandit_log().save(tmp_path / "log")
-    options = argparse.Namespace(log=str(tmp_path / "log"))
-    assert open_log(options).n_events == 400

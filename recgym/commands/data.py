@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recgym.data_source import DataSource
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +19,31 @@ def fetch(options: argparse.Namespace) -> int:
     from recgym import datasets
 
     print(f"{datasets.fetch(options.name)}: there, and its hash is right")
+    return 0
+
+
+def describe(source: DataSource) -> int:
+    """Prints what the log at an address holds, and who of it can be served."""
+    import numpy as np
+
+    from recgym.users.replay import unserved
+
+    log = source.load()
+    print(log)
+    per_user, rewards = np.percentile(log.lengths, [0, 50, 100]), np.unique(log.rewards)
+    print(f"events per user: {per_user[0]:,.0f} to {per_user[2]:,.0f}, half of the users have up to {per_user[1]:,.0f}")
+    levels = ", ".join(f"{reward:g}" for reward in rewards) if len(rewards) <= 8 else f"{len(rewards):,} different"
+    print(f"rewards ({log.reward}): {rewards[0]:g} to {rewards[-1]:g}; {levels}")
+    if log.times is None:
+        print("times: none; the order of the rows is the order of events")
+    else:
+        first, last = (np.datetime64(int(time), "s") for time in (log.times.min(), log.times.max()))
+        print(f"times: {first} to {last} (UTC)")
+    columns = {"event columns": log.extra, "user features": log.users, "item features": log.item_features}
+    for what, group in columns.items():
+        if group:
+            print(f"{what}: {', '.join(group)}")
+    print(unserved(log, 10) or "every user has more than 10 events, so that every frame of 10 can be filled")
     return 0
 
 

@@ -6,9 +6,13 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recgym.errors import MissingDataError, RecgymError
+from recgym import data_source
+from recgym.commands.data import describe
+from recgym.errors import DataError, MissingDataError
+from recgym.options import nearest
 
 if TYPE_CHECKING:
     from recgym.floors import Floor
@@ -17,6 +21,13 @@ if TYPE_CHECKING:
 def add_id(parser: argparse.ArgumentParser) -> None:
     """Adds the id of one environment."""
     parser.add_argument("id", help="e.g. recgym/Synthetic-Frame-v0")
+
+
+def add_subject(parser: argparse.ArgumentParser) -> None:
+    """Adds the id of an environment, or a data source."""
+    parser.add_argument("id", nargs="?", help="e.g. recgym/Synthetic-Frame-v0; or a data set, with its columns")
+    data_source.add_arguments(parser, required=False)
+    parser.set_defaults(parser=parser)
 
 
 def add_ids(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +62,13 @@ def show_all(options: argparse.Namespace) -> int:
 
 
 def info(options: argparse.Namespace) -> int:
-    """Prints the page of one environment."""
+    """Prints the page of one environment, or what a log holds."""
+    named = options.id or options.dataset
+    if named is None or (options.id and options.dataset):
+        options.parser.error(f"info needs one id or data source, got {options.id!r} and {options.dataset!r}")
+    if options.dataset or (options.id not in _ids() and _is_data(options.id)):
+        options.dataset = named
+        return describe(data_source.source_of(options))
     import gymnasium
 
     from recgym.floors import stored, verdict
@@ -110,6 +127,13 @@ def check(options: argparse.Namespace) -> int:
     return 0
 
 
+def _is_data(name: str) -> bool:
+    """Returns whether a name that is no id is a data set or something on the disk."""
+    from recgym.datasets import names
+
+    return name in names() or Path(name).expanduser().exists()
+
+
 def _show(floors: Iterable[Floor]) -> None:
     for floor in floors:
         if floor.policy != "planning":  # a difference, which the verdict tells
@@ -126,6 +150,10 @@ def _ids() -> list[str]:
 
 
 def _known(name: str) -> str:
-    if name not in _ids():
-        raise RecgymError(f"an id must be one of {', '.join(sorted(_ids()))}, got {name!r}; choose one of them")
+    known = _ids()
+    if name not in known:
+        hint = nearest(name, known) or nearest(f"recgym/{name}", known) or nearest(f"recgym/{name}-v0", known)
+        raise DataError(
+            f"an id must be one of those `python -m recgym list` shows, got {name!r}; {hint or 'look there'}"
+        )
     return name

@@ -1,4 +1,4 @@
-"""`python -m recgym evaluate-policy --log LOG --policy package.module:Name`: the table of a policy for a log."""
+"""`python -m recgym evaluate-policy --data LOG --policy package.module:Name`: the table of a policy for a log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recgym.errors import DataError, MissingDataError
+from recgym import data_source
+from recgym.errors import DataError
 
 if TYPE_CHECKING:
     from recgym.log import InteractionLog
@@ -36,7 +37,7 @@ have its columns. Exit code 1 where log and policy do not fit, or propensities a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `evaluate-policy`."""
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--log", required=True, help="folder that InteractionLog.save wrote, or a CSV or Parquet file")
+    data_source.add_arguments(parser, also=["--log"])
     parser.add_argument(
         "--policy", required=True, help="package.module:Name of a policy, a scorer, or a class of either"
     )
@@ -56,41 +57,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="bootstrap over sessions, or empirical Bernstein: wide, but valid for any number of sessions",
     )
     parser.add_argument("--max-history", type=int, help="events of the past that the policy is shown")
-    for name, what in (("user", "session ids"), ("item", "item ids"), ("reward", "rewards"), ("time", "times")):
-        parser.add_argument(f"--{name}", default=None, help=f"column of {what}, where the log is a table")
-    parser.add_argument("--propensity", help="column of propensities, where the log is a table")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the table; returns 0."""
     from recgym.ope.report import evaluate_policy
 
-    log = open_log(options)
+    log = data_source.source_of(options).load()
     policy, log = build_policy(options.policy, log, options.temperature, options.epsilon)
     wishes = {"gamma": options.gamma, "max_history": options.max_history, "interval": options.interval}
     print(f"{log}\n{evaluate_policy(log, policy, **wishes)}")
     return 0
-
-
-def open_log(options: argparse.Namespace) -> InteractionLog:
-    """Returns the log the options name: a saved folder, or a table with named columns."""
-    from recgym import datasets
-    from recgym.log import InteractionLog
-
-    if not Path(options.log).exists():
-        raise MissingDataError(
-            f"a log must be a folder that InteractionLog.save wrote or a table, got no such file or folder at "
-            f"{options.log}; check the path"
-        )
-    if Path(options.log).is_dir():
-        return InteractionLog.open(options.log)
-    if options.user is None or options.item is None:
-        raise DataError(
-            f"a table needs the columns of sessions and items, got --user {options.user} and --item {options.item}; "
-            f"name them as they stand in {options.log}"
-        )
-    columns = {"user": options.user, "item": options.item, "reward": options.reward, "time": options.time}
-    return datasets.load("table", path=options.log, propensity=options.propensity, **columns)
 
 
 def build_policy(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from recgym import data_source
 from recgym.errors import DataError
 
 FORMATS = ("compact", "hdf5", "parquet", "minari")
@@ -17,7 +18,7 @@ SPLITS = ("train", "test", "all")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     add = parser.add_argument
-    add("--dataset", required=True, help="name of a data set, e.g. ml-1m, or the folder of a saved log")
+    data_source.add_arguments(parser)
     add("--format", required=True, choices=FORMATS, help="see recgym.export")
     add(
         "--out", required=True, type=Path, help="file (compact, hdf5), folder (parquet) or folder of data sets (minari)"
@@ -39,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.format == "parquet" and not options.dry_run:
         check_place(options.out)
-    log = _log(options.dataset)
+    source = data_source.source_of(options)
+    log = source.load()
     train, test = log.split_users(test_size=options.test_size, seed=options.split_seed)
     if options.format == "hdf5" and not options.dim:
         raise DataError("the hdf5 format holds item vectors, got --dim 0; give their width or take compact")
@@ -57,43 +59,35 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.format == "minari":
         name = f"recgym/{_plain(log.name)}/{options.split}-v0"
-        path = export.to_minari(part, options.out, name, catalog, env=_replaying(options, part), **rows)
+        path = export.to_minari(part, options.out, name, catalog, env=_replaying(options, source, part), **rows)
     else:
         path = getattr(export, f"to_{options.format}")(part, options.out, catalog, **rows)
     print(path)
     return 0
 
 
-def _replaying(options: argparse.Namespace, log: Any) -> Any:
+def _replaying(options: argparse.Namespace, source: data_source.DataSource, log: Any) -> Any:
     """Returns the spec of the environment that replays these users event by event, or None where there is none.
 
-    There is none for a saved log, nor where decisions begin only after more events than a frame holds.
+    There is none where decisions begin only after more events than a frame holds.
     """
     import gymnasium as gym
 
-    if Path(options.dataset).is_dir() or (options.min_history or 0) > options.frame_size:
+    if (options.min_history or 0) > options.frame_size:
         return None
-    found = [spec for spec in gym.registry.values() if spec.kwargs.get("dataset") == options.dataset]
-    spec = next((spec for spec in found if spec.id.startswith("recgym/") and "-Frame-v" in spec.id), None)
-    if spec is None:
+    found = [spec for spec in gym.registry.values() if spec.kwargs.get("dataset") in (source.dataset, "table")]
+    found = [spec for spec in found if spec.id.startswith("recgym/") and "-Frame-v" in spec.id]
+    if not found:
         return None
+    spec = min(found, key=lambda spec: spec.kwargs["dataset"] != source.dataset)  # of this name, or else of any table
     names = ("split", "split_seed", "test_size", "frame_size", "min_history", "end_of_log")
     kwargs: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     kwargs |= {"dim": options.dim} if options.dim else {}
     kwargs |= {"advance": "log", "opening": "least", "horizon": int(log.lengths.max()), "repeats": "allow"}
+    kwargs |= source.recipe()
     return replace(spec, kwargs=spec.kwargs | kwargs | {"action": "item", "observation": "history"})
 
 
 def _plain(name: str) -> str:
     """Returns the name of a log as a part of a Minari id, which has no spaces or dots."""
     return re.sub(r"[^\w-]+", "-", name).strip("-") or "log"
-
-
-def _log(name: str) -> Any:
-    from recgym import datasets
-    from recgym.log import InteractionLog
-
-    folder = Path(name).resolve()  # so that "." has a name too
-    if folder.is_dir():
-        return replace(InteractionLog.open(folder), name=folder.name)
-    return datasets.load(name)

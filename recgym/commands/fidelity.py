@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from recgym import data_source
 from recgym.errors import OptionError
 from recgym.options import check_seed
 
@@ -12,7 +14,7 @@ _SHARE = 0.1  # of events held out by default
 _EPILOG = """\
 What is held out: the last tenth of each user's events, in the order of the log; of a log without times, drawn events.
 Of coat, the random coats are held out, liking (3 stars and more) is what is predicted, and policies are judged too.
-Of --halves only --dataset, --model, --weights, --seed and --device count; nothing is held out or written.
+Of --halves only the data, --model, --misses, --weights, --seed and --device count; nothing is held out or written.
 The card is kept beside the fitted model, in the cache. Exit code 0 whatever the card says; read its words.
 """
 
@@ -21,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("--dataset", required=True, help="name of a data set, e.g. ml-1m, or the folder of a saved log")
+    data_source.add_arguments(parser)
+    add(
+        "--misses",
+        type=int,
+        help="of a log of what was taken: drawn items per event that count as not taken (default: "
+        "1 where all rewards are alike, else 0)",
+    )
     add("--model", choices=("mf", "sequential"), default="mf", help="kind of model (default: %(default)s)")
     add("--calibrate", action="store_true", help="refit its level on held-back training events (mf only)")
     add("--weights", choices=("propensity",), help="weigh training events by 1 / propensity")
@@ -39,16 +47,27 @@ def run(options: argparse.Namespace) -> int:
         return _compare_halves(options)
     from recgym.fidelity import report
     from recgym.fidelity.card import FILES
-    from recgym.fidelity.prepare import fitted, parts
+    from recgym.fidelity.prepare import fitted, misses_of, parts
     from recgym.store import check_place
 
     if options.out:
         check_place(options.out, own=FILES)
+    print(f"reading {options.dataset}", flush=True)
     share = _SHARE if options.held_out is None else options.held_out
-    train, held_out, at_random = parts(options.dataset, share, options.seed)
+    train, held_out, at_random = parts(data_source.source_of(options), share, options.seed)
     print(f"{train}; {held_out.n_events:,} events held out", flush=True)
-    wishes = {"weights": options.weights, "seed": options.seed, "device": options.device}
+    misses = misses_of(train, options.misses)
+    if misses and options.misses is None:
+        print("all rewards are alike: drawn items count as not taken, one per event (--misses 1)", flush=True)
+    wishes: dict[str, Any] = {
+        "misses": misses,
+        "weights": options.weights,
+        "seed": options.seed,
+        "device": options.device,
+    }
+    print(f"fitting {options.model} users, or finding them in the cache", flush=True)
     model, folder = fitted(train, options.model, calibrate=options.calibrate, **wishes)
+    print("judging them", flush=True)
     card = report(model, train, held_out, shown_at_random=at_random, seed=options.seed)
     print(card)
     for place in [folder / "card", *([options.out] if options.out else [])]:
@@ -58,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _compare_halves(options: argparse.Namespace) -> int:
     """Prints how the simulators of training and test users differ: of `-Sim-v0`, or of a log split as that is."""
-    from recgym.fidelity.prepare import fitted, saved
+    from recgym.fidelity.prepare import fitted, misses_of
     from recgym.users.difference import difference
     from recgym.worlds.sim import compare_halves
 
@@ -69,11 +88,13 @@ def _compare_halves(options: argparse.Namespace) -> int:
             f"--halves must stand without --calibrate, --held-out and --out, got {', '.join(given)}; drop "
             f"{'it' if len(given) == 1 else 'them'}, or --halves"
         )
-    log = saved(options.dataset)
-    wishes = {"model": options.model, "weights": options.weights, "device": options.device}
-    if log is None:
-        print(compare_halves(dataset=options.dataset, fit_seed=options.seed, **wishes))
+    source = data_source.source_of(options)
+    wishes: dict[str, Any] = {"model": options.model, "weights": options.weights, "device": options.device}
+    if source.is_name and options.misses is None:
+        print(compare_halves(**source.recipe(), fit_seed=options.seed, **wishes))
     else:
+        log = source.load()
+        wishes["misses"] = misses_of(log, options.misses)
         train, test = (fitted(half, seed=options.seed, **wishes)[0] for half in log.split_users(test_size=0.5))
         print(difference(train, test))
     return 0

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import json
+import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recgym import cache
-from recgym.datasets import sources
+from recgym import cache, store
+from recgym.datasets import registered, sources
 from recgym.datasets.coat import coat
+from recgym.datasets.kept import kept
+from recgym.datasets.kept import opened as _opened
 from recgym.datasets.movielens import read_log, source_files, write_log
 from recgym.datasets.nowplaying import nowplaying
 from recgym.datasets.obd import obd
@@ -21,13 +23,14 @@ from recgym.datasets.synthetic import synthetic
 from recgym.datasets.synthetic_shop import synthetic_shop
 from recgym.datasets.synthetic_songs import synthetic_songs
 from recgym.datasets.table import TableOptions, make_options, read_table
-from recgym.datasets.table_files import blocks_of, code_of
+from recgym.datasets.table_files import blocks_of, check_there, code_of
 from recgym.datasets.tianchi import tianchi
 from recgym.download import fetch as download_file
 from recgym.errors import DataError, OptionError
 from recgym.log import InteractionLog
+from recgym.options import nearest
 
-__all__ = ["fetch", "load", "names", "synthetic"]
+__all__ = ["_opened", "fetch", "load", "names", "synthetic"]
 
 _Maker = Callable[..., InteractionLog]
 _MADE: dict[str, _Maker] = {  # generated, once per process and options
@@ -41,8 +44,8 @@ _LOGGED: dict[str, _Maker] = {  # small and read anew each time, or with a cache
     "tianchi": tianchi,
     "nowplaying": nowplaying,
 }
-_FORMAT = 2  # raise it when what a loader makes of the same files and options changes
-_TABLES = 2  # the same for tables alone
+_BUILT_IN = list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED]))
+_TABLES = 2  # raise it when what is made of the same table and options changes
 
 
 def names() -> list[str]:
@@ -52,13 +55,13 @@ def names() -> list[str]:
         >>> names()[:4], names()[-1]
         (['synthetic', 'ml-latest-small', 'ml-100k', 'ml-1m'], 'table')
     """
-    return list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED, "table"]))
+    return list(dict.fromkeys([*_BUILT_IN, *registered.found(), "table"]))
 
 
 def load(
-    name: str = "synthetic", *, reward: str | None = None, download: bool = False, **options: Any
+    name: Any = "synthetic", *, reward: str | None = None, download: bool = False, **options: Any
 ) -> InteractionLog:
-    """Returns a log by name; a second load of the same opens the columns of the first, memory-mapped.
+    """Returns a log by name or address; a second load of the same opens the columns of the first, memory-mapped.
 
     Files are looked for under `RECGYM_DATA`; what was parsed is kept under `RECGYM_CACHE`, found again by size, time
     and sampled hash of the files and by every option. Within one process the same log is shared.
@@ -74,9 +77,14 @@ def load(
     | `nowplaying` | folder | `min_events` |
     | `table` | `path=` | `user`, `item`, `reward`, `time`: names of columns; the others as in `TableOptions`; |
     | | | `memory_limit="2GB"` for a file larger than memory: the same log, sorted on disk by DuckDB |
+    | any address | | those of `table`; of a saved log `min_events` and `top_items` |
+
+    An address is the path of a CSV, Parquet or JSON-lines file, of a folder of them, or of a log that
+    `InteractionLog.save` or `to_parquet` wrote, or a table in memory (pandas, polars, Arrow). A name counts before a
+    path; `./NAME` is a path. Data sets of one's own get a name by `recgym.register_dataset`.
 
     Args:
-        name: One of `names()`.
+        name: One of `names()`, or an address.
         reward: For `table`, the name of the column that holds rewards (None: every event is worth 1; say in `transform`
             what is made of it). For the others a reward transform (see `transform_rewards`), by default `"scaled"`, or
             what the set's own function has; songs take none.
@@ -93,8 +101,12 @@ def load(
         >>> load("synthetic", n_users=50, n_items=40)
         InteractionLog('synthetic': 931 events, 50 users, 40 items)
     """
+    if not isinstance(name, str):
+        return _table({"path": name, **options, "reward": reward})
     if name == "table":
         return _table({**options, "reward": reward})
+    if name in registered.found() and name not in _BUILT_IN:
+        return registered.load(name, options | ({} if reward is None else {"reward": reward}), load)
     if name in _MADE or name in _LOGGED:
         options |= {} if reward is None else {"reward": reward}
         maker = (_MADE | _LOGGED)[name]
@@ -102,7 +114,13 @@ def load(
         return _made(name, tuple(sorted(options.items()))) if name in _MADE else maker(**options)
     if name in PUBLISHED:
         return _movielens(name, reward or "scaled", download, **options)
-    raise DataError(f"a data set must be one of {', '.join(names())}, got {name!r}; choose one of them")
+    if Path(name).expanduser().exists() or any(sign in name for sign in (os.sep, "/")) or Path(name).suffix:
+        check_there(Path(name).expanduser())
+        return _table({"path": name, **options, "reward": reward})
+    raise DataError(
+        f"a data set must be one of those `python -m recgym list` shows, or a path, got {name!r}; "
+        f"{nearest(name, names()) or 'there is no such name and no such file'}"
+    )
 
 
 def fetch(name: str) -> Path:
@@ -128,8 +146,7 @@ def _movielens(name: str, reward: str, download: bool, **options: Any) -> Intera
     _check_known(name, options, known)
     options = known | options
     files = sources.locate(PUBLISHED[name], download)
-    prints = [cache.fingerprint(path) for path in files.paths(*source_files(PUBLISHED[name], options["order"]))]
-
+    paths = files.paths(*source_files(PUBLISHED[name], options["order"]))
     chosen: dict[str, Any] = {"reward": reward, "order": options["order"]}
 
     def build(target: Path) -> None:
@@ -140,7 +157,7 @@ def _movielens(name: str, reward: str, download: bool, **options: Any) -> Intera
         log = log if options["top_items"] is None else log.top_items(options["top_items"])
         (log.filter_users(options["min_events"]) if options["min_events"] > 1 else log).save(target / "log")
 
-    return _entered(name, {"files": prints, "options": {**options, "reward": reward}}, build)
+    return kept(name, paths, {**options, "reward": reward}, build)
 
 
 def _check_known(name: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
@@ -153,7 +170,12 @@ def _check_known(name: str, options: Mapping[str, Any], known: Mapping[str, Any]
 
 def _table(options: dict[str, Any]) -> InteractionLog:
     if "path" not in options:
-        raise DataError("a table needs path=, a CSV or Parquet file or a table in memory, got none; name one")
+        raise DataError(
+            "a table needs path=, a file of events or a table in memory, got none; name one (a command's --data FILE)"
+        )
+    saved = _saved(options["path"], options)
+    if saved is not None:
+        return saved
     source = options.pop("path")
     memory_limit = options.pop("memory_limit", None)
     made = make_options(options)
@@ -170,7 +192,7 @@ def _table(options: dict[str, Any]) -> InteractionLog:
     def build(target: Path) -> None:
         write_table(path, made, path.stem, target / "log")
 
-    return _entered(path.stem, _table_key(path, options, code), build)
+    return _kept_table(path, options, build, code)
 
 
 def _table_past_memory(source: Any, made: TableOptions, options: dict[str, Any], limit: str | int) -> InteractionLog:
@@ -187,21 +209,36 @@ def _table_past_memory(source: Any, made: TableOptions, options: dict[str, Any],
 
     if made.transforms:
         raise DataError("functions in transforms need the whole table in memory, got memory_limit too; drop one")
-    return _entered(path.stem, _table_key(path, options, []), build)  # the same log, so the same entry
+    return _kept_table(path, options, build, [])  # the same log, so the same entry
 
 
-def _table_key(path: Path, options: Mapping[str, Any], code: list[Any]) -> dict[str, Any]:
+def _kept_table(
+    path: Path, options: Mapping[str, Any], build: Callable[[Path], None], code: list[Any]
+) -> InteractionLog:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    prints = [cache.fingerprint(file) for file in files if file.is_file()]
-    return {"files": prints, "code": code, "options": json.loads(json.dumps(options)), "tables": _TABLES}
+    return kept(path.stem, [file for file in files if file.is_file()], options, build, code=code, tables=_TABLES)
 
 
-def _entered(name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> InteractionLog:
-    folder = cache.entry("log", name, key, build, version=_FORMAT)
-    return _opened(folder, (folder / "manifest.json").stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _opened(folder: Path, built: int) -> InteractionLog:
-    """Returns the log in a cache entry; `built` tells a rebuilt entry from its forerunner."""
-    return InteractionLog.open(folder / "log")
+def _saved(source: Any, options: Mapping[str, Any]) -> InteractionLog | None:
+    """Returns the log that `InteractionLog.save` or `to_parquet` wrote into a folder; None where it is a table."""
+    folder = Path(source).expanduser() if isinstance(source, (str, Path)) else None
+    if folder is None or not folder.is_dir():
+        return None
+    kind = store.kind_of(folder)
+    if kind is None:
+        if (folder / store.MANIFEST).exists() and next(folder.glob("*.npy"), None) is not None:
+            return InteractionLog.open(folder)  # which says what is wrong with it
+        return None
+    read = {"log": InteractionLog.open, "log parts": InteractionLog.from_parquet}.get(kind)
+    if read is None:
+        raise DataError(f"a folder must hold a log or a table, got {kind!r} at {folder}; name the log it was made from")
+    known = {"min_events": 1, "top_items": None}
+    given = {name: value for name, value in options.items() if value is not None and name != "path"}
+    if set(given) - set(known):
+        raise OptionError(
+            f"a saved log has its columns already: its options must be among {', '.join(known)}, got "
+            f"{', '.join(sorted(set(given) - set(known)))}; drop those"
+        )
+    log, wanted = read(folder), known | given
+    log = log if wanted["top_items"] is None else log.top_items(wanted["top_items"])
+    return log.filter_users(wanted["min_events"]) if wanted["min_events"] > 1 else log

@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from recgym.datasets.codes import encode
 from recgym.datasets.gather import Blocks
+from recgym.datasets.json_lines import is_json_lines
+from recgym.datasets.json_lines import read_blocks as read_blocks_of_json
 from recgym.datasets.sources import only_member, open_member
 from recgym.datasets.text import Text, TooNarrow, header, read_blocks, require_columns, require_different
 from recgym.errors import DataError, MissingDataError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from recgym.datasets.table import TableOptions
 
 _PARQUET = (".parquet", ".pq")
+_TEXT = {".csv", ".tsv", ".txt"}
 _BATCH = 1 << 17  # rows of a block of Parquet
 _CODED = pa.dictionary(pa.int32(), pa.string())
 
@@ -57,14 +60,19 @@ def blocks_of(source: str | Path | pd.DataFrame | pa.Table, options: TableOption
         make = _from_arrow if isinstance(held, pa.Table) else from_frame
         return lambda guessed: iter([make(held, options)])
     path = Path(source)
+    check_there(path)
+    if options.transforms:
+        return lambda guessed: iter([_transformed(path, options)])
+    return partial(_file_blocks, path, options)
+
+
+def check_there(path: Path) -> None:
+    """Raises MissingDataError unless there is a file or folder at `path`."""
     if not path.exists():
         raise MissingDataError(
             f"a table must be a file, got no such file at {path}; name a CSV or Parquet file, or use the data set "
             "'synthetic', which needs no file"
         )
-    if options.transforms:
-        return lambda guessed: iter([_transformed(path, options)])
-    return partial(_file_blocks, path, options)
 
 
 def _in_memory(source: Any) -> pd.DataFrame | pa.Table:
@@ -85,17 +93,11 @@ def _in_memory(source: Any) -> pd.DataFrame | pa.Table:
 def _file_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
     from tqdm import tqdm
 
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PARQUET)
-        if not files:
-            raise MissingDataError(f"a folder as table must hold .parquet files, got none in {path}; name another")
-    else:
-        files = [path]
+    files = _parts_of(path) if path.is_dir() else [path]
     with tqdm(desc=f"reading {path.name}", unit="row", unit_scale=True, disable=None, leave=False) as bar:
         for file in files:
             try:
-                is_parquet = file.suffix.lower() in _PARQUET
-                for columns in _parquet_blocks(file, options) if is_parquet else _csv_blocks(file, options, guessed):
+                for columns in _blocks_in(file, options, guessed):
                     yield columns
                     bar.update(columns.table.num_rows)
             except MissingDataError:
@@ -104,6 +106,31 @@ def _file_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.Dat
                 raise DataError(
                     f"{file} must be readable, got {type(error).__name__}: {error}; check the file"
                 ) from error
+
+
+def _parts_of(folder: Path) -> list[Path]:
+    """Returns the files of a folder that are a table's parts, by name: Parquet, or else JSON lines, or else text."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] not in "._")
+    kinds = (lambda file: file.suffix.lower() in _PARQUET, is_json_lines, lambda file: _TEXT & set(file.suffixes[-2:]))
+    parts = next((found for kind in kinds if (found := [file for file in files if kind(file)])), [])
+    if not parts:
+        raise MissingDataError(
+            f"a folder as table must hold .parquet files, or .jsonl or .csv ones, got none in {folder}; name another"
+        )
+    return parts
+
+
+def _blocks_in(file: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
+    if file.suffix.lower() in _PARQUET:
+        return _parquet_blocks(file, options)
+    return _json_blocks(file, options, guessed) if is_json_lines(file) else _csv_blocks(file, options, guessed)
+
+
+def _json_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
+    before = 0
+    for table in read_blocks_of_json(path, partial(_open, path), options, guessed):
+        yield Columns(table, str(path), partial(_json_line, before))
+        before += table.num_rows
 
 
 def _transformed(path: Path, options: TableOptions) -> Columns:
@@ -212,6 +239,10 @@ def _check_names(where: str, options: TableOptions, names: Sequence[str]) -> Non
 
 def _line(text: Text, before: int, row: int) -> str:
     return text.place(before + row)
+
+
+def _json_line(before: int, row: int) -> str:
+    return f"line {before + row + 1}"
 
 
 def _row(before: int, row: int) -> str:

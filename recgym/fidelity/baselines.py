@@ -97,7 +97,7 @@ def fit_ratings(
     weight = weight / weight.mean()
     users, items, target = log.event_users(), np.asarray(log.items), np.asarray(log.rewards, dtype=np.float64)
     mean = float(np.average(target, weights=weight))
-    deviation = np.average((target - mean) ** 2, weights=weight) ** 0.5
+    deviation = np.average((target - mean) ** 2, weights=weight) ** 0.5 or 1.0  # rewards all alike: nothing to explain
     pull = np.append(bias_penalty, np.full(dim, penalty * deviation))
     x = np.zeros((log.n_users, 1 + dim))  # bias, factors
     y = np.concatenate(

@@ -10,6 +10,7 @@ import numpy as np
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
+from recgym.users.task import missed_of
 
 
 class Questions(NamedTuple):
@@ -68,6 +69,43 @@ def questions(train: InteractionLog, held_out: InteractionLog) -> Questions:
     )  # fmt: skip
     users, outcome = np.repeat(known, after), np.asarray(held_out.rewards, dtype=np.float64)
     return Questions(users, held_out.items.astype(np.int64), outcome, rows, np.repeat(begins, after), past)
+
+
+def with_misses(log: InteractionLog, misses: int, seed: int) -> InteractionLog:
+    """Returns a log of what was taken with `misses` drawn items after each event, worth 0, less those taken."""
+    missed = missed_of(log, misses, seed)  # (n_events, misses)
+    beside, _ = np.nonzero(missed >= 0)
+    source = np.append(np.arange(log.n_events), beside)
+    order = np.argsort(source, kind="stable")
+    users = log.event_users()[source]
+    low, high = log.reward_range or (0.0, 0.0)
+    return InteractionLog(
+        items=np.append(log.items, missed[missed >= 0]).astype(np.int32)[order],
+        rewards=np.append(log.rewards, np.zeros(len(beside), dtype=np.float32))[order],
+        offsets=np.append(0, np.cumsum(np.bincount(users, minlength=log.n_users))).astype(np.int64),
+        user_ids=log.user_ids,
+        item_ids=log.item_ids,
+        times=None if log.times is None else np.asarray(log.times)[source][order],
+        reward=log.reward,
+        reward_range=(min(low, 0.0), high),
+        name=log.name,
+    )
+
+
+def and_misses(asked: Questions, misses: int, seed: int) -> Questions:
+    """Returns the questions and, for each, `misses` about drawn items, less those its user is known to have taken."""
+    taken = asked.past.event_users().astype(np.int64) * asked.past.n_items + asked.past.items
+    owner = np.searchsorted(asked.past.offsets, asked.rows, side="right") - 1  # (n,) user of `past`
+    drawn = np.random.default_rng(seed).integers(asked.past.n_items, size=(len(asked.users), misses))
+    rows, places = np.nonzero(~np.isin(owner[:, None] * asked.past.n_items + drawn, taken))
+    source = np.append(np.arange(len(asked.users)), rows)
+    return asked._replace(
+        users=asked.users[source],
+        items=np.append(asked.items, drawn[rows, places]),
+        outcome=np.append(asked.outcome, np.zeros(len(rows))),
+        rows=asked.rows[source],
+        begins=asked.begins[source],
+    )
 
 
 def _ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:

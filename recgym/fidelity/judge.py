@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from tqdm import tqdm
 
 from recgym.errors import DataError
 from recgym.fidelity import measures, policies, sequences
 from recgym.fidelity.answers import CHOICES, Said, answer_rows, ask, baseline
 from recgym.fidelity.card import Card, Row, bare
-from recgym.fidelity.held_out import Questions, questions
+from recgym.fidelity.held_out import Questions, and_misses, questions, with_misses
 from recgym.fidelity.plots import Pictures
 from recgym.fidelity.replayed import replay, session_lengths
 from recgym.fidelity.trust import JUDGE, how_fitted, leaks, words
@@ -68,18 +69,23 @@ def report(
             )
     asked = questions(train, held_out)
     asked, dropped = _known(asked)
-    bound = _least_liked(train) if like_at is None else like_at
-    said = {"this model": ask(model, asked, bound)}
+    misses = int(model.about.get("misses", 0))
+    judged, told = asked, train  # of a log of what was taken: with what was not, or a constant would be right
+    if misses:
+        judged, told = and_misses(asked, misses, seed), with_misses(train, misses, seed)
+    bound = _least_liked(told) if like_at is None else like_at
+    said = {"this model": ask(model, judged, bound)}
     if compare:
-        said |= {name: baseline(train, asked, name) for name in CHOICES}
-    sections = {"Answers to held-out events": answer_rows(said, asked, asked.outcome >= bound, seed)}
+        simpler = tqdm(CHOICES, desc="fitting simpler models", unit="model", disable=None, leave=False)
+        said |= {name: baseline(told, judged, name) for name in simpler}
+    sections = {"Answers to held-out events": answer_rows(said, judged, judged.outcome >= bound, seed)}
     sequence_rows, samples = _sequences(model, train, asked, seed)
     sections["Simulated sequences"] = tuple(sequence_rows)
     found = None
     if shown_at_random:
         found = _policies(said["this model"], train, asked, seed)
         sections["Policies"] = tuple(_policy_rows(found))
-    curves = {name: measures.calibration(asked.outcome, one.mean) for name, one in said.items()}
+    curves = {name: measures.calibration(judged.outcome, one.mean) for name, one in said.items()}
     return Card(
         title=f"Simulator card: {model.answers.kind} users of {train.name}",
         kind=model.answers.kind,
@@ -123,8 +129,9 @@ def _sequences(
         Row("rewards, KS distance", "lower", bare(rewards.ks), {halves: bare(chance.ks)}),
         Row("rewards, Wasserstein distance", "lower", bare(rewards.wasserstein), {halves: bare(chance.wasserstein)}),
     ]
-    samples = {"rewards": (twins.real, twins.simulated)}
-    long = twins.lengths >= 3
+    rows = [] if model.misses else rows
+    samples = {} if model.misses else {"rewards": (twins.real, twins.simulated)}
+    long = twins.lengths >= (np.inf if model.misses else 3)  # the log has no sequence with what was not taken in it
     if np.count_nonzero(long) >= _FEWEST:
         kept = np.repeat(long, twins.lengths)
         features = [sequences.summaries(one[kept], twins.lengths[long]) for one in (twins.real, twins.simulated)]
@@ -149,7 +156,9 @@ def _not_measured(sections: dict[str, tuple[Row, ...]], model: LearnedUsers) -> 
         yield "Held-out events are all liked or all not: nothing is said of liking."
     elif "AUC within users" not in measured:
         yield "No user both liked and disliked held-out events: whether answers are personal is not known."
-    if JUDGE not in measured:
+    if model.misses:
+        yield "The log holds only what was taken: drawn items stand for what was not, and sequences are not compared."
+    elif JUDGE not in measured:
         yield f"Fewer than {_FEWEST} users have three held-out events or more: no judge was asked about sequences."
     if model.leaving.sessions == "never":
         yield "These users never leave: the length of sessions is up to the environment."
@@ -191,6 +200,8 @@ def _about(
 ) -> dict[str, str]:
     low, high = train.reward_range or (float(train.rewards.min()), float(train.rewards.max()))
     how = "shown at random" if random else "later events of the same users"
+    misses = int(model.about.get("misses", 0))
+    how += f"; beside each up to {misses} drawn of those not known to have been taken" if misses else ""
     about = {
         "fitted on": f"{model.fitted_on.name}, {model.fitted_on.n_events:,} events, SHA-256 {model.fitted_on.log_hash}",
         "fitted how": ", ".join(f"{name} {value}" for name, value in how_fitted(model, train).items()),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recgym import cache, datasets, embeddings
-from recgym.errors import DataError
+from recgym import cache, embeddings
+from recgym.data_source import DataSource
+from recgym.errors import OptionError
 from recgym.fidelity.calibrate import fit_calibrated
 from recgym.fidelity.trust import how_fitted
 from recgym.log import InteractionLog
@@ -20,43 +20,34 @@ from recgym.worlds.sim import fitted_users
 _CALIBRATED = 1  # raise it when `fit_calibrated` would make other users of the same log
 
 
-def parts(name: str, share: float = 0.1, seed: int = 0) -> tuple[InteractionLog, InteractionLog, bool]:
+def parts(source: DataSource, share: float = 0.1, seed: int = 0) -> tuple[InteractionLog, InteractionLog, bool]:
     """Returns training events, held-out events, and whether the items of the latter were shown at random.
 
     Args:
-        name: A data set, or the folder of a saved log.
+        source: Where the log is.
         share: Share of each user's events that is held out.
         seed: Of what is held out where a log has no times.
     """
-    if name == "coat":
-        load = partial(datasets.load, "coat", reward="binary:3")
-        return load(part="self-selected"), load(part="random"), True
-    log = saved(name)
-    if log is None:  # the published order of ml-1m, as gaps and ties of its times tell of the rating on some copies
-        log = datasets.load(name, order="sasrec") if name == "ml-1m" else datasets.load(name)
+    if source == DataSource("coat"):
+        return source.load(reward="binary:3"), source.load(reward="binary:3", part="random"), True
+    # the published order of ml-1m, as gaps and ties of its times tell of the rating on some copies
+    log = source.load(order="sasrec") if source == DataSource("ml-1m") else source.load()
     return (*(log.split_random(share, seed) if log.times is None else log.split_ratio(share)), False)
 
 
-def saved(name: str) -> InteractionLog | None:
-    """Returns the log in the folder `name`, or None where it is the name of a data set.
-
-    Raises:
-        DataError: if it is a table, which has no name of its own.
-    """
-    if name == "coat":  # also what the folder of its files is called
-        return None
-    folder = Path(name).resolve()
-    if folder.is_dir():
-        return InteractionLog.open(folder)
-    if name == "table":
-        raise DataError("a table must be saved first, got 'table'; load it, .save(folder), and give the folder")
-    return None
+def misses_of(train: InteractionLog, asked: int | None) -> int:
+    """Returns how many drawn items per event count as not taken: as asked, or 1 where all rewards are alike."""
+    if asked is not None:
+        return asked
+    low, high = train.rewards.min(), train.rewards.max()
+    return int(low == high and low > 0)
 
 
 def fitted(
     train: InteractionLog,
     model: str = "mf",
     *,
+    misses: int = 0,
     weights: str | None = None,
     seed: int = 0,
     calibrate: bool = False,
@@ -66,7 +57,8 @@ def fitted(
 
     Args:
         train: What they are fitted on.
-        model: As of `recgym.users.fit`, like the next two.
+        model: As of `recgym.users.fit`, like the next three.
+        misses: See there.
         weights: See there.
         seed: See there.
         calibrate: Whether their level is fitted again on held-back events, see `fit_calibrated`.
@@ -74,8 +66,12 @@ def fitted(
     """
     catalog = embeddings.svd(train, dim=min(16, train.n_users - 1, train.n_items - 1))
     wishes: dict[str, Any] = {"model": model, "weights": weights, "seed": seed}
+    wishes |= {"misses": misses} if misses else {}
     if not calibrate:
         return fitted_users(train, catalog, device=device, **wishes)
+
+    if misses:
+        raise OptionError(f"calibrated users need answers of both kinds in the log, got misses={misses}; drop one")
 
     def build(folder: Path) -> None:
         fit_calibrated(train, catalog, device=device, **wishes).write_into(folder)

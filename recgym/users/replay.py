@@ -14,6 +14,19 @@ from recgym.users.base import START_STREAM, Opening, Response
 from recgym.users.clicks import clicks_of
 
 
+def unserved(log: InteractionLog, frame_size: int, min_history: int | None = None) -> str:
+    """Returns in words how many users `ReplayUsers` cannot serve, and what serves them; "" where everyone is served."""
+    needed = frame_size if min_history is None else min_history
+    n_left = int(np.count_nonzero(log.lengths <= needed))
+    if not n_left:
+        return ""
+    more = f"; min_history=1 serves {int(np.count_nonzero(log.lengths > 1)):,}" if needed > 1 else ""
+    return (
+        f"{n_left:,} of {log.n_users:,} users have {needed} events or fewer and are not served "
+        f"(frame_size={frame_size}, min_history={needed}){more}"
+    )
+
+
 class ReplayState(NamedTuple):
     """Where B sessions stand in the log."""
 

@@ -1,0 +1,49 @@
+"""`python -m recgym train NAME ...`: trains an agent on any log; `python -m agents.NAME` with the same options."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+
+from recgym.errors import DataError, RecgymError
+from recgym.options import nearest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command: the agent, and everything else is its own."""
+    parser.add_argument("agent", help="e.g. td3; `train NAME --help` shows its options")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="options of the agent, e.g. --data plays.csv --user ...")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the agent's own command and returns its exit code."""
+    names = trainable()
+    name = options.agent.replace("-", "_").lower()
+    if name not in names:
+        hint = nearest(name, names) or f"they are {', '.join(names)}"
+        raise DataError(f"an agent must be one that trains by a command, got {options.agent!r}; {hint}")
+    before, sys.argv = sys.argv, [f"python -m agents.{name}", *options.rest]
+    try:
+        runpy.run_module(f"agents.{name}", run_name="__main__")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    finally:
+        sys.argv = before
+    return 0
+
+
+def trainable() -> list[str]:
+    """Returns the names of agents that have a command of their own.
+
+    Raises:
+        RecgymError: if the agents are not installed beside recgym.
+    """
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    found = find_spec("agents")
+    if found is None or found.origin is None:
+        raise RecgymError("the package agents must be installed beside recgym, got none; install recgym's wheel again")
+    files = sorted(Path(found.origin).parent.glob("*.py"))
+    return [file.stem for file in files if '__name__ == "__main__"' in file.read_text(encoding="utf-8")]
