@@ -127,9 +127,9 @@ def check_square(n_items: int, memory_limit: str | int | None) -> None:
     needed = 4 * n_items * (n_items + 2 * _ROWS)
     allowed = memory_of_process() if memory_limit is None else bytes_of(memory_limit)
     if needed > allowed:
-        minutes = 2e-12 * n_items**3 / 60 / 10  # at some 10 products a nanosecond and core
+        minutes = n_items**3 / 1e10 / 60  # at ten sums a nanosecond: one core
         raise DataError(
-            f"EASE needs {needed / 1e9:.1f} GB and about {max(minutes, 1):.0f} minutes for all pairs of {n_items:,} "
+            f"EASE needs {needed / 1e9:.1f} GB and some {max(minutes, 1):.0f} minutes for all pairs of {n_items:,} "
             f"items, got a limit of {allowed / 1e9:.1f} GB; use ItemKNN, whose weights are sparse, or fewer items "
             f"(log.top_items)"
         )

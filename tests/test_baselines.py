@@ -156,7 +156,7 @@ def history_of(items, n_items):
 
 
 def test_a_catalog_that_does_not_fit_is_refused_before_anything_is_done(monkeypatch):
-    message = r"EASE needs 6.9 GB and about \d+ minutes .* 41,000 items, got a limit of 4.0 GB; use ItemKNN"
+    message = r"EASE needs 6.9 GB and some 115 minutes .* 41,000 items, got a limit of 4.0 GB; use ItemKNN"
     log = replace(LOG, item_ids=np.arange(41_000))
     with pytest.raises(DataError, match=message):
         EASE.fit(log, memory_limit="4GB")

@@ -29,6 +29,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.learned.dssm": 5.5,
     "recgym.batches": 5,
     "recgym.policies": 5,
+    "recgym.recent": 5,
     "recgym.datasets": 5,
     "recgym.data_source": 5.5,
     "recgym.embeddings": 6,
@@ -84,7 +85,6 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "agents.softmax": 10,
     "agents.train": 11,
     "agents.baselines": 11,
-    "agents.recent": 10,
     "agents.sb3_buffer": 11,
     "agents.sb3_env": 11,
     "agents": 12,  # one file per algorithm, and the package itself

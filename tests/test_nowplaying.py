@@ -9,6 +9,7 @@ from recgym.datasets.nowplaying import AUDIO, nowplaying
 from recgym.datasets.synthetic_shop import synthetic_shop
 from recgym.datasets.synthetic_songs import synthetic_songs
 from recgym.errors import DataError, MissingDataError
+from recgym.log.shares import seen_before
 
 
 @pytest.fixture
@@ -68,6 +69,14 @@ def test_generated_shop_has_all_behaviours_and_their_worth():
     worth = {"pv": 1.0, "fav": 2.0, "cart": 2.0, "buy": 3.0}
     assert set(log.extra["behaviour"]) == set(worth) and log.reward_range == (1.0, 3.0)
     assert log.rewards.tolist() == [worth[behaviour] for behaviour in log.extra["behaviour"]]
-    assert np.array_equal(log.items, load("synthetic", n_users=100, n_items=60).items)
+    plain = load("synthetic", n_users=100, n_items=60)
+    assert np.array_equal(synthetic_shop(n_users=100, n_items=60, repeats=0.0).items, plain.items)
+    seen = seen_before(log)
+    later = np.ones(log.n_events, dtype=bool)
+    later[log.offsets[:-1]] = False
+    assert seen[later].mean() == pytest.approx(0.4, abs=0.03) and not seen[~later].any()
+    assert np.array_equal(log.items[~seen], plain.items[~seen])  # what is new is what it would have been
+    with pytest.raises(DataError, match=r"repeats must be a share of at least 0 and below 1, got 1\.0"):
+        synthetic_shop(n_users=100, n_items=60, repeats=1.0)
     given = load("synthetic-shop", n_users=100, n_items=60, reward="label:pv=0,cart=1,fav=0,buy=4")
     assert given.reward_range == (0.0, 4.0) and given.rewards.sum() > 0

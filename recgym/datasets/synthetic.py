@@ -25,7 +25,8 @@ _NOISE = 0.6  # standard deviation of a rating given taste
 _BLOCK = 1024  # users whose choice weights are in memory at a time
 _EPOCH = 1_420_070_400  # 1 January 2015, seconds since 1970
 _STREAMS = ("genre", "second", "vector", "quality", "fame", "taste", "mood", "activity", "start", "jump", "focus")
-_STREAM = {name: number for number, name in enumerate((*_STREAMS, "source", "own", "item", "gap", "rating"))}
+_EVENTS = ("source", "own", "item", "gap", "rating", "again", "back")  # the last two are the shop's
+STREAM = {name: number for number, name in enumerate((*_STREAMS, *_EVENTS))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +135,7 @@ def _generate(n_users: int, n_items: int, seed: int, reward: str) -> tuple[Inter
     users = np.repeat(np.arange(n_users), np.diff(offsets))
     taste = (truth.tastes[users] * truth.vectors[items]).sum(axis=1)  # (n_events,)
     mean = 2.8 + truth.mood[users] + 0.3 * truth.quality[items] + 0.7 * taste
-    stars = np.clip(np.rint(mean + _NOISE * normals(seed, len(items), _STREAM["rating"])), 1, 5)
+    stars = np.clip(np.rint(mean + _NOISE * normals(seed, len(items), STREAM["rating"])), 1, 5)
     item_ids = np.arange(FIRST_ITEM_ID, FIRST_ITEM_ID + n_items)
     possible = transform_rewards([1, 2, 3, 4, 5], reward)
     titles = [f"{GENRES[genre]} {item_id}" for genre, item_id in zip(truth.genre, item_ids, strict=True)]
@@ -159,11 +160,11 @@ def _world(n_users: int, n_items: int, seed: int) -> SyntheticTruth:
     n_genres = len(GENRES)
 
     def normal(name: str, *shape: int) -> np.ndarray:
-        return normals(seed, int(np.prod(shape)), _STREAM[name]).reshape(shape)
+        return normals(seed, int(np.prod(shape)), STREAM[name]).reshape(shape)
 
-    genre = (n_genres * uniforms(seed, n_items, _STREAM["genre"]) ** 1.3).astype(np.int64)
+    genre = (n_genres * uniforms(seed, n_items, STREAM["genre"]) ** 1.3).astype(np.int64)
     genre[:n_genres] = np.arange(n_genres)  # no genre is empty
-    second = (n_genres * uniforms(seed, 2 * n_items, _STREAM["second"])).astype(np.int64)
+    second = (n_genres * uniforms(seed, 2 * n_items, STREAM["second"])).astype(np.int64)
     second = np.where(second[:n_items] < n_genres // 2, second[n_items:], genre)  # half have two, at most
     genres = np.zeros((n_items, n_genres), dtype=bool)
     genres[np.arange(n_items), genre] = genres[np.arange(n_items), second] = True
@@ -185,12 +186,12 @@ def _choices(truth: SyntheticTruth, seed: int) -> tuple[np.ndarray, np.ndarray, 
     """Returns (offsets, items, focus, times): what everyone chose, drawn as `SyntheticTruth` says."""
     n_users, n_items = len(truth.tastes), len(truth.vectors)
     most = max(n_items // 4, min(20, n_items // 2))
-    wanted = np.minimum(20 + np.exp(3.4 + normals(seed, n_users, _STREAM["activity"])).astype(np.int64), most)
+    wanted = np.minimum(20 + np.exp(3.4 + normals(seed, n_users, STREAM["activity"])).astype(np.int64), most)
     tries = np.concatenate([[0], np.cumsum(2 * wanted + 60)])  # some tries hit an item taken before: they do not count
     users = np.repeat(np.arange(n_users), np.diff(tries))  # (n_tries,)
 
     def uniform(name: str) -> np.ndarray:
-        return uniforms(seed, len(users), _STREAM[name])
+        return uniforms(seed, len(users), STREAM[name])
 
     def genre_of(drawn: np.ndarray) -> np.ndarray:
         return _pick(truth.interests, users, drawn)
@@ -203,7 +204,7 @@ def _choices(truth: SyntheticTruth, seed: int) -> tuple[np.ndarray, np.ndarray, 
     items = _pick_items(truth, tries, genre, uniform("item"))
     gaps = 1 + (-np.log(1.0 - uniform("gap")) * np.where(moves, 4 * 86400.0, 600.0)).astype(np.int64)
     clock = np.cumsum(gaps)
-    begins = _EPOCH + (uniforms(seed, n_users, _STREAM["start"]) * 2 * 365 * 86400).astype(np.int64)
+    begins = _EPOCH + (uniforms(seed, n_users, STREAM["start"]) * 2 * 365 * 86400).astype(np.int64)
     times = begins[users] + clock - clock[tries[:-1]][users]
 
     fresh = np.zeros(len(users), dtype=bool)

@@ -34,7 +34,7 @@ for more than the gap after it; else the data end, and it is `truncated`: so doe
 session's end lies on its own last event, not on the next session's first; a log that ends is no user who left; unknown
 items, padding and real items have different indices.
 
-**Versions.** v1: an item earns once per slate; v0 is gone.
+**Versions.** v1: an item earns once per slate, and 40 % of the events of the generated shop repeat an item; v0 is gone.
 """
 
 from __future__ import annotations
