@@ -6,6 +6,7 @@
 |---|---|
 | `random` | nothing |
 | `popularity` | what training users consumed most (of simulated users: in random sessions) |
+| `recency` | what this user took last, where items repeat and may be shown again |
 | `greedy` | the truth about the next step, which for users who answer from a log is the log: the myopic optimum |
 | `rotating` | the same, and leaves out the topics of the last three answers |
 | `quality` | the items' hidden quality, and nothing of the user |
@@ -29,8 +30,11 @@ import numpy as np
 from recgym import planning, store
 from recgym.collection import collect
 from recgym.evaluate import evaluate_sessions
+from recgym.log.shares import repeat_share
 from recgym.metrics import Interval, mean_interval, paired_difference
 from recgym.policies import Popularity, Uniform
+from recgym.questions import ASK_ABOVE
+from recgym.recent import Recency
 from recgym.registry import make_vector_env, registered
 from recgym.stochastic import SoftmaxPolicy
 from recgym.users.playlist import PlaylistUsers
@@ -129,6 +133,9 @@ def known_policies(env: RecVectorEnv, train: RecVectorEnv) -> dict[str, Any]:
     """
     users, ids, reward = env.users, env.catalog.item_ids, env.catalog.reward
     policies: dict[str, Any] = {"random": Uniform(ids, SEED, reward), "popularity": _popularity(train)}
+    log = getattr(train.users, "log", None)
+    if env.repeats == "allow" and log is not None and repeat_share(log) > ASK_ABOVE:
+        policies["recency"] = Recency.fit(log)
     if not hasattr(users, "expected_rewards"):
         return policies
     policies["greedy"] = planning.greedy(env)

@@ -112,6 +112,8 @@ def test_every_id_of_a_log_has_floors_where_its_data_is_here(env_id):
             pytest.skip(f"the data of {DATASET_OF[env_id]} is not on this machine, and never was")
     assert {"random", "popularity", "greedy", "planning"} <= set(kept)
     assert kept["greedy"].low > max(kept["random"].high, kept["popularity"].high)
+    if env_id == "recgym/Synthetic-Session-v1":  # where people come back, popularity is no floor
+        assert kept["recency"].low > kept["popularity"].high
     assert ("planner" in kept) == (KIND_OF[env_id] == "Playlist") == (kept["planning"].high > 0)
 
 
