@@ -1,5 +1,10 @@
 """Stable-Baselines3: its algorithms in our environments, on our logs and in our evaluation.
 
+With `policy="MlpPolicy"` for frames and `"MultiInputPolicy"` for the others, every algorithm learns from every
+observation as it is: spaces say that items and users are categories, so SB3 gives its networks one-hot vectors, which
+makes F*(n_items + 1) inputs. `policy_kwargs=item_features(catalog)` puts the items' vectors in their place: that stays
+small for any catalog, and what is learned of an item holds for its like.
+
 Source: Raffin et al. (2021), Stable-Baselines3: reliable reinforcement learning implementations, JMLR 22(268).
 
 Example:
@@ -27,41 +32,78 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch.nn import functional
 
 from agents.reports import Report
-from agents.sb3_buffer import IndexReplayBuffer, frame_size_of
+from agents.sb3_buffer import IndexReplayBuffer, frame_size_of, observation_parts
 from agents.sb3_env import SB3VecEnv, make_vec_env
 from recgym.catalog import Catalog
 from recgym.errors import DataError
-from recgym.frames import History, encode_frame, last_events
+from recgym.frames import History, encode_frame, last_events, observed
 from recgym.log import InteractionLog
 
-__all__ = ["FrameExtractor", "IndexReplayBuffer", "SB3Agent", "SB3VecEnv", "fit_offline", "make_vec_env"]
+__all__ = [
+    "FrameExtractor",
+    "IndexReplayBuffer",
+    "SB3Agent",
+    "SB3VecEnv",
+    "fit_offline",
+    "item_features",
+    "make_vec_env",
+]
 
 
 class FrameExtractor(BaseFeaturesExtractor):
-    """Turns observations into states (B, F*(d+1)) with vectors of a size that networks learn from.
+    """Turns any of the five observations into states (B, F*(d+1)) with vectors of a size that networks learn from.
 
-    With history observations vectors are looked up here, on the device: `policy="MultiInputPolicy"` and
-    `policy_kwargs={"features_extractor_class": FrameExtractor, "features_extractor_kwargs": {"table": catalog.table}}`.
+    Indices are looked up here, on the device. A user becomes a learned vector and the length of a sequence a share of
+    F, both at the end of the state. `item_features` makes the `policy_kwargs`.
 
     Args:
-        observation_space: The environment's, frame or history.
+        observation_space: The environment's.
         table: Item vectors with the padding row last (n_items + 1, d).
         input_scale: What vectors are multiplied by; None makes the mean square of their numbers 1.
+        user_dim: Width of a user's vector.
     """
 
-    def __init__(self, observation_space: spaces.Space, table: np.ndarray, input_scale: float | None = None) -> None:
-        frame_size, dim = frame_size_of(observation_space, table.shape[1]), table.shape[1]
-        super().__init__(observation_space, frame_size * (dim + 1))
+    def __init__(
+        self, observation_space: spaces.Space, table: np.ndarray, input_scale: float | None = None, user_dim: int = 16
+    ) -> None:
+        size, dim = frame_size_of(observation_space, table.shape[1]), table.shape[1]
+        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
+        super().__init__(observation_space, size * (dim + 1) + user_dim * ("user" in parts) + ("length" in parts))
         scale = float(np.mean(np.square(table[:-1]))) ** -0.5 if input_scale is None else input_scale
-        self.width, self.scale = frame_size * dim, scale
+        self.frame_size, self.width, self.scale = size, size * dim, scale
         self.register_buffer("table", torch.tensor(table) * scale, persistent=False)
+        if "user" in parts:
+            self.users = torch.nn.Embedding(_n(parts["user"]), user_dim)
 
     def forward(self, observations: Any) -> torch.Tensor:
-        """Returns states (B, F*(d+1))."""
-        if isinstance(observations, dict):
-            vectors = self.get_buffer("table")[observations["items"].long()].flatten(1)  # (B, F*d)
-            return torch.cat([vectors, observations["rewards"]], dim=1)
-        return torch.cat([observations[:, : self.width] * self.scale, observations[:, self.width :]], dim=1)
+        """Returns states (B, F*(d+1)), and the user's vector or the length behind them."""
+        if not isinstance(observations, dict):
+            return torch.cat([observations[:, : self.width] * self.scale, observations[:, self.width :]], dim=1)
+        items, rewards = observed(observations)
+        if items is None:
+            vectors = observations["embeddings"].flatten(1) * self.scale
+        else:
+            vectors = self.get_buffer("table")[_indices(items, self.frame_size)].flatten(1)
+        state = [vectors, rewards]  # (B, F*d), (B, F)
+        if "user" in observations:
+            state.append(self.users(_indices(observations["user"], 1)[:, 0]))
+        if "length" in observations:
+            state.append(_indices(observations["length"], 1) / self.frame_size)
+        return torch.cat(state, dim=1)
+
+
+def _indices(part: torch.Tensor, n_places: int) -> torch.Tensor:
+    """Returns indices (B, n_places) int64, given as they are or, as SB3 gives them, one-hot side by side."""
+    part = part.reshape(len(part), -1)
+    return part.long() if part.shape[1] == n_places else part.reshape(len(part), n_places, -1).argmax(dim=2)
+
+
+def item_features(catalog: Catalog, **options: Any) -> dict[str, Any]:
+    """Returns the `policy_kwargs` with which SB3's networks see item vectors; `options` are of `FrameExtractor`."""
+    return {
+        "features_extractor_class": FrameExtractor,
+        "features_extractor_kwargs": {"table": catalog.table, **options},
+    }
 
 
 def fit_offline(
@@ -112,10 +154,12 @@ def fit_offline(
 class SB3Agent:
     """An SB3 model as a scorer that also acts, for `evaluate_ranking`, `evaluate_sessions` and `recommend`.
 
+    Models that see the user must be asked about histories that name one.
+
     A vector action scores items as the mapper does; a policy or value net over items scores by its logits or values.
 
     Args:
-        model: Any SB3 model of an environment with frame or history observations and k=1.
+        model: Any SB3 model of an environment with k=1.
         catalog: The items.
         mapper: `"inner"` or `"cosine"`, for vector actions.
 
@@ -163,8 +207,10 @@ class SB3Agent:
     def _observation(self, history: History) -> Any:
         history = History(*(None if part is None else _to_numpy(part) for part in history))
         items, rewards = last_events(history, self.frame_size, self.catalog.n_items)
-        made: Any = {"items": items.astype(np.int32), "rewards": rewards}
-        if not isinstance(self.model.observation_space, spaces.Dict):
+        space, made = self.model.observation_space, None
+        if isinstance(space, spaces.Dict):
+            made = observation_parts(space, items.astype(np.int32), rewards, self.catalog, history.user)
+        else:
             made = encode_frame(self.catalog.table, items, rewards)
         normalised = self.model.get_vec_normalize_env()
         return made if normalised is None else normalised.normalize_obs(made)

@@ -15,33 +15,61 @@ from tqdm import tqdm
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
 from recgym.errors import DataError
+from recgym.frames import KEYS, OLD_KEYS, observed
 from recgym.log import InteractionLog
 
 _FILLED_AT_ONCE = 1 << 16
 
 
 def frame_size_of(space: spaces.Space, dim: int) -> int:
-    """Returns F of a frame or history observation space.
+    """Returns F of an observation space.
 
     Raises:
-        DataError: if it is neither for item vectors of width `dim`.
+        DataError: if it is none of an environment with item vectors of width `dim`.
     """
-    if isinstance(space, spaces.Dict) and set(space.spaces) == {"items", "rewards"}:
-        return int(space["items"].shape[0])  # type: ignore[index]
+    if isinstance(space, spaces.Dict):
+        rewards: Any = [space[key] for key in (KEYS[1], OLD_KEYS[1]) if key in space.spaces]
+        vectors = space.spaces.get("embeddings")
+        if rewards and (vectors is None or vectors.shape[-1:] == (dim,)):  # type: ignore[index]
+            return int(rewards[0].shape[0])
     size, rest = divmod(space.shape[0], dim + 1) if isinstance(space, spaces.Box) and space.shape else (0, 1)
     if rest:
         raise DataError(
             f"observations must be frames of item vectors of width {dim}, or histories, got {space}; "
-            "make the environment with observation='frame' or 'history' and this catalog"
+            "make the environment with this catalog"
         )
     return size
+
+
+def observation_parts(
+    space: spaces.Dict, items: np.ndarray, rewards: np.ndarray, catalog: Catalog, user: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Returns the parts of a Dict observation that frames, and the user they are of, stand for.
+
+    Args:
+        space: Of one row.
+        items: Item indices (B, F).
+        rewards: Rewards (B, F).
+        catalog: The items.
+        user: User indices (B,), or None where not known.
+
+    Raises:
+        DataError: if the space has a user and none is given.
+    """
+    made: dict[str, Any] = {KEYS[0]: items, KEYS[1]: rewards, OLD_KEYS[0]: items, OLD_KEYS[1]: rewards, "user": user}
+    made["length"] = np.count_nonzero(items != catalog.n_items, axis=1)
+    if "embeddings" in space.spaces:
+        made["embeddings"] = catalog.table[items]
+    if "user" in space.spaces and user is None:
+        raise DataError("this model sees the user, got histories without one; give History(..., user=indices)")
+    return {name: made[name] for name in space.spaces}
 
 
 class IndexReplayBuffer(ReplayBuffer):
     """A `ReplayBuffer` that keeps item indices and rewards, and makes frames of them when it is sampled, on the device.
 
     `TD3("MlpPolicy", env, replay_buffer_class=IndexReplayBuffer, replay_buffer_kwargs={"catalog": catalog})`. It takes
-    frame observations, whose vectors it finds again in the catalog, and history observations, from any `VecEnv`.
+    all five observations, from any `VecEnv`; vectors it finds again in the catalog.
     What it gives back equals what it was given, to the bit; with `keep="item"` but for vector actions, in whose place
     stands the vector of the item that was shown.
 
@@ -105,7 +133,10 @@ class IndexReplayBuffer(ReplayBuffer):
         self.actions = np.zeros((*rows, *places), dtype=np.float32 if self.by_vector and places else np.int32)
         self.rewards = np.zeros(rows, dtype=np.float32)
         self.dones, self.timeouts = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_)
-        self._index = _VectorIndex(catalog.table) if not isinstance(observation_space, spaces.Dict) else None
+        self.parts = observation_space if isinstance(observation_space, spaces.Dict) else None
+        self.users = np.zeros(rows, dtype=np.int64) if self.parts is not None and "user" in self.parts.spaces else None
+        vectors = self.parts is None or "embeddings" in self.parts.spaces
+        self._index = _VectorIndex(catalog.table) if vectors else None
 
     @property
     def table(self) -> torch.Tensor:
@@ -123,7 +154,7 @@ class IndexReplayBuffer(ReplayBuffer):
     def nbytes(self) -> int:
         """Bytes that the decisions take."""
         columns = (self.items, self.item_rewards, self.entered, self.actions, self.rewards, self.dones, self.timeouts)
-        return sum(column.nbytes for column in columns)
+        return sum(column.nbytes for column in columns) + (0 if self.users is None else self.users.nbytes)
 
     @classmethod
     def from_log(
@@ -164,6 +195,8 @@ class IndexReplayBuffer(ReplayBuffer):
             buffer.items[rows, 0, :size], buffer.item_rewards[rows, 0, :size] = batch.items, batch.rewards
             buffer.items[rows, 0, size], buffer.item_rewards[rows, 0, size] = batch.action, batch.reward
             buffer.actions[rows, 0] = batch.action if buffer.keeps_items else np.asarray(batch.action)[:, None]
+            if buffer.users is not None:
+                buffer.users[rows, 0] = batch.user
             buffer.rewards[rows, 0], buffer.timeouts[rows, 0] = batch.reward, batch.truncated
             buffer.dones[rows, 0] = batch.terminated | batch.truncated
             first = rows.stop
@@ -192,6 +225,8 @@ class IndexReplayBuffer(ReplayBuffer):
                 f"{np.count_nonzero(unexplained)} of {self.n_envs} rows; raise entering in replay_buffer_kwargs"
             )
         self.items[self.pos, :, :size], self.item_rewards[self.pos, :, :size] = items, rewards
+        if self.users is not None:
+            self.users[self.pos] = obs["user"]
         self.actions[self.pos] = self._shown(infos) if self.keeps_items else np.reshape(action, (self.n_envs, -1))
         self.rewards[self.pos], self.dones[self.pos] = reward, done
         if self.handle_timeout_termination:
@@ -209,28 +244,32 @@ class IndexReplayBuffer(ReplayBuffer):
         actions = self.to_torch(self.actions[rows])
         going_on = self.dones[rows] & ~self.timeouts[rows]
         return ReplayBufferSamples(
-            observations=self._observation(*windows, frame, env),
+            observations=self._observation(*windows, frame, rows, env),
             actions=self.table[actions.long()] if self.keeps_items else actions,
-            next_observations=self._observation(*windows, after, env),
+            next_observations=self._observation(*windows, after, rows, env),
             dones=self.to_torch(going_on.astype(np.float32)[:, None]),
             rewards=self.to_torch(self._normalize_reward(self.rewards[rows][:, None], env)),
         )
 
-    def _observation(self, items: np.ndarray, rewards: np.ndarray, places: np.ndarray, env: Any) -> Any:
+    def _observation(self, items: np.ndarray, rewards: np.ndarray, places: np.ndarray, rows: Any, env: Any) -> Any:
         """Returns what the environment showed, `places` (B, F) of the windows, as tensors on the device."""
         items = np.take_along_axis(items, places, axis=1)
         rewards = np.take_along_axis(rewards, places, axis=1)
-        if self._index is None:
-            parts: Any = self._normalize_obs({"items": items, "rewards": rewards}, env)
-            return {name: self.to_torch(part) for name, part in parts.items()}
+        if self.parts is not None:
+            user = None if self.users is None else self.users[rows]
+            parts: Any = self._normalize_obs(observation_parts(self.parts, items, rewards, self.catalog, user), env)
+            return {name: self.to_torch(part[:, None] if part.ndim == 1 else part) for name, part in parts.items()}
         vectors = self.table[self.to_torch(items).long()].flatten(1)  # (B, F*d)
         state: Any = torch.cat([vectors, self.to_torch(rewards)], dim=1)
         return state if env is None else self.to_torch(env.normalize_obs(state.cpu().numpy()))
 
     def _indices(self, obs: Any) -> tuple[np.ndarray, np.ndarray]:
         """Returns items and rewards (n_envs, F) of observations."""
-        if self._index is None:
-            return np.asarray(obs["items"]), np.asarray(obs["rewards"])
+        if self.parts is not None:
+            items, rewards = observed(obs)
+            found = items if self._index is None else self._index.find(np.ascontiguousarray(obs["embeddings"]))
+            return np.asarray(found), np.asarray(rewards)
+        assert self._index is not None
         width = self.frame_size * self.catalog.dim
         vectors = np.ascontiguousarray(obs[:, :width]).reshape(self.n_envs, self.frame_size, self.catalog.dim)
         return self._index.find(vectors), obs[:, width:]

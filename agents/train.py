@@ -27,7 +27,7 @@ from recgym.data_source import DataSource
 from recgym.env import RecVectorEnv
 from recgym.errors import DataError, StoreError
 from recgym.evaluate import Ranking, evaluate_ranking
-from recgym.frames import Batch, History
+from recgym.frames import Batch, History, observed
 from recgym.log import InteractionLog
 from recgym.options import check_seed, check_sizes
 
@@ -120,8 +120,8 @@ def fit_online(
 
 def as_history(observation: Mapping[str, np.ndarray], n_items: int) -> History:
     """Returns the histories that an environment's observations of B rows stand for."""
-    items = observation["items"]  # (B, F)
-    return History(items, observation["rewards"], (items != n_items).sum(axis=1), observation.get("user"))
+    items, rewards = observed(observation)  # (B, F)
+    return History(items, rewards, (items != n_items).sum(axis=1), observation.get("user"))
 
 
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -144,13 +144,11 @@ def _lived_through(
 ) -> Batch:
     """Returns one step of B rows as decisions: of rows that began anew, what stood there before they did."""
     shown, users = infos["items"][:, 0].copy(), infos["user"].copy()  # (B,)
-    next_items, next_rewards = after["items"].copy(), after["rewards"].copy()  # (B, F)
+    next_items, next_rewards = (part.copy() for part in observed(after))  # (B, F)
     for row in np.flatnonzero(terminated | truncated):
-        last = infos["final_obs"][row]
-        next_items[row], next_rewards[row] = last["items"], last["rewards"]
+        next_items[row], next_rewards[row] = observed(infos["final_obs"][row])
         shown[row], users[row] = infos["final_info"]["items"][row, 0], infos["final_info"]["user"][row]
-    frame = before["items"], before["rewards"]
-    return Batch(users, *frame, shown, rewards, next_items, next_rewards, terminated, truncated)
+    return Batch(users, *observed(before), shown, rewards, next_items, next_rewards, terminated, truncated)
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from recgym.actions import EmbeddingActions
 from recgym.errors import DataError
-from recgym.frames import History
+from recgym.frames import History, observed
 from recgym.log import InteractionLog
 from recgym.rng import RowRandom
 from recgym.stochastic import Choice, GaussianPolicy, StochasticPolicy, choose_items, choose_vectors
@@ -122,7 +122,8 @@ def _play(policy: Any, env: RecVectorEnv, start: int, n_live: int) -> Iterator[S
     random.begin(slice(None))
     live = np.arange(env.num_envs) < n_live
     while live.any():
-        before = observation["items"].copy(), observation["rewards"].copy()
+        items, rewards = observed(observation)
+        before = items.copy(), rewards.copy()
         user = infos["user"].copy()
         length = (before[0] != env.catalog.n_items).sum(axis=1)
         candidates = env.candidates()
@@ -148,10 +149,10 @@ def _choose(policy: Any, env: RecVectorEnv, history: History, allowed: np.ndarra
 
 def _outcome(observation: Any, infos: dict[str, Any]) -> tuple[Frames, np.ndarray]:
     """Returns the frames after a step and what each place earned, of the ended session where a new one has begun."""
-    items, rewards = observation["items"].copy(), observation["rewards"].copy()
+    items, rewards = (part.copy() for part in observed(observation))
     earned = infos["item_rewards"].copy()
     for row in np.flatnonzero(infos.get("_final_obs", np.zeros(len(items), dtype=bool))):
-        items[row], rewards[row] = infos["final_obs"][row]["items"], infos["final_obs"][row]["rewards"]
+        items[row], rewards[row] = observed(infos["final_obs"][row])
         earned[row] = infos["final_info"]["item_rewards"][row]
     return (items, rewards), earned
 

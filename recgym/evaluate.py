@@ -15,7 +15,7 @@ import numpy as np
 from recgym import metrics
 from recgym.batches import histories
 from recgym.errors import DataError
-from recgym.frames import History
+from recgym.frames import History, observed
 from recgym.log import InteractionLog
 from recgym.metrics import Interval
 from recgym.options import check_seed
@@ -293,8 +293,8 @@ def _slate(
     score: ScoreFunction, env: RecVectorEnv, observation: Any, users: np.ndarray, keys: np.ndarray
 ) -> np.ndarray:
     n_items = env.catalog.n_items
-    length = np.count_nonzero(observation["items"] != n_items, axis=1)
-    history = History(observation["items"], observation["rewards"], length, users)
+    items, rewards = observed(observation)
+    history = History(items, rewards, np.count_nonzero(items != n_items, axis=1), users)
     return top_items(as_scores(score(history), len(users), n_items), env.action_masks(), env.k, keys)
 
 

@@ -7,6 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
+KEYS = ("item_history", "reward_history")  # parts of an observation of indices
+OLD_KEYS = ("items", "rewards")  # their names in `-v0` of ids that have a `-v1`; torch's ModuleDict takes no "items"
+
+
+def observed(observation: Any) -> tuple[Any, Any]:
+    """Returns items (None where they are vectors) and rewards (B, F) of a Dict observation of any version of an id."""
+    items, rewards = KEYS if KEYS[1] in observation else OLD_KEYS
+    return observation.get(items), observation[rewards]
+
 
 class History(NamedTuple):
     """What a scorer or an agent is asked about: B pasts, padded on the left, so the newest event is the last column.

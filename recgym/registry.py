@@ -61,6 +61,7 @@ DATASETS = {  # name in ids -> name for `recgym.datasets.load`
     "Coat": "coat",
     "Table": "table",
 }
+DATA_VERSIONS: dict[str, int] = {}  # data whose logs changed under the same seed: the least version of their ids
 SHOPS = {name: dataset for name, dataset in DATASETS.items() if name != "Coat"}  # sessions need times
 SHOPS |= {"Synthetic": "synthetic-shop", "Tianchi": "tianchi"}
 SONGS = {"Synthetic": "synthetic-songs", "NowPlaying": "nowplaying"}
@@ -75,22 +76,44 @@ class Kind:
     datasets: Mapping[str, str] = field(default_factory=lambda: DATASETS)  # empty where the users need no data
     options: Mapping[str, Any] = field(default_factory=dict)  # further defaults of the environment
     version: int = 0
+    old: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # older versions that stand: where they differ
 
     def ids(self) -> dict[str, dict[str, Any]]:
-        """Returns every id of this kind with the keyword arguments it is registered with."""
+        """Returns the newest ids of this kind with the keyword arguments they are registered with."""
         common = {"world": self.world, **self.options}
         if not self.datasets:
             return {f"recgym/{self.name}-v{self.version}": common}
         return {
-            f"recgym/{data}-{self.name}-v{self.version}": common | {"dataset": dataset}
+            f"recgym/{data}-{self.name}-v{max(self.version, DATA_VERSIONS.get(data, 0))}": common | {"dataset": dataset}
             for data, dataset in self.datasets.items()
+        }
+
+    def old_ids(self) -> dict[str, dict[str, Any]]:
+        """Returns older ids that still stand, likewise; none of data whose own version went up."""
+        return {
+            f"{env_id.rpartition('-v')[0]}-v{version}": {**options, **given}
+            for env_id, options in self.ids().items()
+            for version, given in self.old.items()
+            if options.get("dataset") not in {DATASETS[data] for data in DATA_VERSIONS}
         }
 
 
 KINDS = (
     Kind("Frame", "frame"),
-    Kind("Seq", "seq", options={"observation": "sequence", "frame_size": 50, "min_history": 1, "opening": "least"}),
-    Kind("DRR", "drr", options={"observation": "user_history", "frame_size": 5}),
+    Kind(
+        "Seq",
+        "seq",
+        options={"observation": "sequence", "frame_size": 50, "min_history": 1, "opening": "least"},
+        version=1,
+        old={0: {"old_keys": True}},
+    ),
+    Kind(
+        "DRR",
+        "drr",
+        options={"observation": "user_history", "frame_size": 5},
+        version=1,
+        old={0: {"old_keys": True}},
+    ),
     Kind("Session", "session", SHOPS, options={"repeats": "allow"}, version=1),
     Kind("Playlist", "playlist", SONGS, options={"mapper": "box"}, version=1),
     Kind("Sim", "sim", DATASETS | {"Tianchi": "tianchi"}),
@@ -109,6 +132,9 @@ def registered(env_id: str) -> dict[str, Any]:
         DataError: if it is no id of this project.
     """
     known = {name: options for kind in KINDS for name, options in kind.ids().items()}
+    old = {name: options for kind in KINDS for name, options in kind.old_ids().items()}
+    if env_id in old:
+        return old[env_id]
     if env_id not in known:
         raise DataError(f"the id must be one of {', '.join(known)}, got {env_id!r}; `python -m recgym list` shows them")
     return dict(known[env_id])
@@ -117,7 +143,7 @@ def registered(env_id: str) -> dict[str, Any]:
 def register_envs() -> None:
     """Registers every id with Gymnasium; those that are registered already are left alone."""
     for kind in KINDS:
-        for env_id, options in kind.ids().items():
+        for env_id, options in (kind.ids() | kind.old_ids()).items():
             if env_id not in gym.registry:
                 gym.register(
                     env_id,

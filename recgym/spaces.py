@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from recgym.catalog import Catalog
+from recgym.frames import KEYS, OLD_KEYS
 
 if TYPE_CHECKING:
     from recgym.sessions import Sessions
@@ -17,9 +18,14 @@ _ROWS = 32  # rows of states gathered at once: their vectors are still in the ca
 
 
 def observation_space(
-    observation: str, catalog: Catalog, frame_size: int, reward_range: tuple[float, float], n_users: int
+    observation: str,
+    catalog: Catalog,
+    frame_size: int,
+    reward_range: tuple[float, float],
+    n_users: int,
+    old_keys: bool = False,
 ) -> spaces.Space:
-    """Returns the space of one row's observation, with finite bounds.
+    """Returns the space of one row's observation, with finite bounds. Indices are categories, not quantities.
 
     Args:
         observation: One of `OBSERVATIONS`.
@@ -27,36 +33,41 @@ def observation_space(
         frame_size: F.
         reward_range: Lowest and highest reward that can enter a frame; padding has 0.
         n_users: Number of users.
+        old_keys: Whether items are a Box called `items`, and their rewards `rewards`.
     """
     low, high = np.float32(min(reward_range[0], 0.0)), np.float32(max(reward_range[1], 0.0))
     if observation == "frame":
         vectors, ones = np.ones(frame_size * catalog.dim, np.float32), np.ones(frame_size, np.float32)
         lowest, highest = np.concatenate([-vectors, low * ones]), np.concatenate([vectors, high * ones])
         return spaces.Box(lowest, highest, dtype=np.float32)
+    item_key, reward_key = OLD_KEYS if old_keys else KEYS
     parts: dict[str, spaces.Space] = {
-        "items": spaces.Box(0, catalog.n_items, (frame_size,), np.int32),
-        "rewards": spaces.Box(low, high, (frame_size,), np.float32),
+        item_key: spaces.Box(0, catalog.n_items, (frame_size,), np.int32)
+        if old_keys
+        else spaces.MultiDiscrete(np.full(frame_size, catalog.n_items + 1), dtype=np.int32),
+        reward_key: spaces.Box(low, high, (frame_size,), np.float32),
     }
     if observation == "user_history":
         parts["user"] = spaces.Discrete(n_users)
     if observation in ("sequence", "sequence_embeddings"):
         parts["length"] = spaces.Discrete(frame_size + 1)
     if observation == "sequence_embeddings":
-        del parts["items"]
+        del parts[item_key]
         parts["embeddings"] = spaces.Box(-1.0, 1.0, (frame_size, catalog.dim), np.float32)
     return spaces.Dict(parts)
 
 
-def observe(observation: str, catalog: Catalog, now: Sessions, rows: Any) -> Any:
+def observe(observation: str, catalog: Catalog, now: Sessions, rows: Any, old_keys: bool = False) -> Any:
     """Returns the observation of rows (an index array or slice) as new arrays: states (B, F*(d+1)) or a dict."""
     items, rewards = now.items[rows], now.rewards[rows]
     if observation == "frame":
         return states(catalog.table, items, rewards)
-    parts = {"rewards": rewards.copy()}
+    item_key, reward_key = OLD_KEYS if old_keys else KEYS
+    parts = {reward_key: rewards.copy()}
     if observation == "sequence_embeddings":
         parts["embeddings"] = catalog.table[items]
     else:
-        parts["items"] = items.copy()
+        parts[item_key] = items.copy()
     if observation == "user_history":
         parts["user"] = now.user[rows].copy()
     if observation in ("sequence", "sequence_embeddings"):

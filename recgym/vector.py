@@ -46,10 +46,10 @@ class RecVectorEnv(VectorEnv):
     | option | space of one row |
     |---|---|
     | `observation="frame"` | Box (F*(d+1),) float32: F item vectors oldest first, then F rewards oldest first |
-    | `observation="history"` | Dict: `items` Box 0..n (F,) int32, left-padded with n; `rewards` Box (F,) float32 |
+    | `observation="history"` | Dict: `item_history` MultiDiscrete of F in 0..n, n is padding; `reward_history` Box (F,) |
     | `observation="user_history"` | the same and `user` Discrete(n_users), the index of `infos["user"]` |
     | `observation="sequence"` | that of `"history"` and `length` Discrete(F+1): how many of the last are events |
-    | `observation="sequence_embeddings"` | `embeddings` Box -1..1 (F, d) float32, `rewards` and `length` |
+    | `observation="sequence_embeddings"` | `embeddings` Box -1..1 (F, d) float32, `reward_history` and `length` |
     | `action="embedding"` | Box -1..1 (d,) float32: the k nearest items by `mapper` are shown |
     | `action="item"` | Discrete(n), or MultiDiscrete of k of them |
 
@@ -86,6 +86,7 @@ class RecVectorEnv(VectorEnv):
         mapper: `"inner"`, `"cosine"`, `"l2"` or `"box"`; for vectors only (see `EmbeddingActions`).
         approximate_above: Items above which the search for the nearest is approximate; None: never (see there).
         observation: One of the five above.
+        old_keys: Whether `item_history` and `reward_history` are called `items` (a Box) and `rewards`, as in `-v0`.
         repeats: `"mask"`, `"zero"` or `"allow"`.
         miss_reward: What an item earns that is shown for the first time and not answered.
         autoreset_mode: `"NextStep"`, `"SameStep"` or `"Disabled"`, or Gymnasium's enum.
@@ -112,6 +113,7 @@ class RecVectorEnv(VectorEnv):
         mapper: str = "inner",
         approximate_above: int | None = None,
         observation: str = "frame",
+        old_keys: bool = False,
         repeats: str = "mask",
         miss_reward: float = 0.0,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -133,13 +135,14 @@ class RecVectorEnv(VectorEnv):
         self.frame_size, self.k = frame_size, k
         self.horizon = min(horizon, limit)
         self.action, self.observation, self.repeats = action, observation, repeats
+        self.old_keys = old_keys
         self.miss_reward = miss_reward
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
         self._mapper_options: dict[str, Any] = {"mapper": mapper, "approximate_above": approximate_above}
         self.single_observation_space = observation_space(
-            observation, catalog, frame_size, users.reward_range, len(users.user_ids)
+            observation, catalog, frame_size, users.reward_range, len(users.user_ids), old_keys
         )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._sessions = Sessions(users, num_envs, frame_size, k, self.horizon, repeats, miss_reward)
@@ -263,7 +266,7 @@ class RecVectorEnv(VectorEnv):
         self.seeded = True
 
     def _observation(self, rows: Any = ALL) -> Any:
-        return observe(self.observation, self.catalog, self._sessions, rows)
+        return observe(self.observation, self.catalog, self._sessions, rows, self.old_keys)
 
     # -- copies ----------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,8 @@ for _kind in KINDS:  # one without a row is run as it is registered
     CASES.setdefault(_kind.name, {"registered": {}})
     VARIANTS.setdefault(_kind.name, {"default": {}})
 KIND_OF = {env_id: kind.name for kind in KINDS for env_id in kind.ids()}
-DATASET_OF = {env_id: options.get("dataset") for kind in KINDS for env_id, options in kind.ids().items()}
+OLD = {env_id: kind.name for kind in KINDS for env_id in kind.old_ids()}
+DATASET_OF = {env_id: given.get("dataset") for kind in KINDS for env_id, given in (kind.ids() | kind.old_ids()).items()}
 
 
 def data_of(env_id):
@@ -90,11 +91,11 @@ def data_of(env_id):
     return env_id.split("/")[1].split("-")[0] if DATASET_OF[env_id] else "Synthetic"
 
 
-def cases(table, everywhere=()):
-    """Returns (id, name) for every id of the kinds in a table of options by kind and name."""
+def cases(table, everywhere=(), old=False):
+    """Returns (id, name) for every id, or older ones too, of the kinds in a table of options by kind and name."""
     return [
         (env_id, name)
-        for env_id, kind in KIND_OF.items()
+        for env_id, kind in (KIND_OF | OLD if old else KIND_OF).items()
         for place, name in enumerate(table.get(kind, {}))
         if place == 0 or data_of(env_id) in ("Synthetic", "Table") or kind in everywhere
     ]

@@ -88,7 +88,7 @@ def test_replaying_users_click_by_the_model():
         worth = np.array([log.rewards[7], log.rewards[8], 0, log.rewards[9]])
         assert rewards == pytest.approx(infos["answered"] @ worth, abs=1e-6)
         clicked = infos["answered"].sum(axis=1)
-        assert np.array_equal(observation["items"][:, -1] != log.items[4], clicked > 0)
+        assert np.array_equal(observation["item_history"][:, -1] != log.items[4], clicked > 0)
 
 
 def test_without_a_model_what_the_log_holds_is_answered():
@@ -106,7 +106,7 @@ def test_under_log_advance_a_click_needs_a_hit_and_luck():
     env.reset(seed=0)
     observation, *_, infos = env.step(np.full(400, users.log.user(0).items[5]))
     assert 150 < np.count_nonzero(infos["answered"]) < 250
-    assert (observation["items"][:, -1] == users.log.user(0).items[5]).all()
+    assert (observation["item_history"][:, -1] == users.log.user(0).items[5]).all()
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_liked_item_earns_one_and_enters_the_memory():
         2, users=users, catalog=make_catalog(), frame_size=3, action="item", observation="user_history", horizon=30
     )
     observation, _ = env.reset(seed=0, options={"user": np.array([0, 1])})
-    assert observation["user"].tolist() == [0, 1] and (observation["items"] == PAD).all()
+    assert observation["user"].tolist() == [0, 1] and (observation["item_history"] == PAD).all()
     liked = env._sessions.state.liked
     miss = [
         next(i for i in np.flatnonzero(mask) if i not in row)
@@ -89,8 +89,8 @@ def test_a_liked_item_earns_one_and_enters_the_memory():
     ]
     observation, rewards, *_ = env.step(np.array([liked[0, 0], miss[1]]))
     assert rewards.tolist() == [1.0, 0.0]
-    assert observation["items"].tolist() == [[PAD, PAD, liked[0, 0]], [PAD] * 3]
-    assert observation["rewards"].tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert observation["item_history"].tolist() == [[PAD, PAD, liked[0, 0]], [PAD] * 3]
+    assert observation["reward_history"].tolist() == [[0, 0, 1], [0, 0, 0]]
     for place in (1, 2):
         _, rewards, terminated, truncated, _ = env.step(np.array([liked[0, place], liked[1, place - 1]]))
         assert rewards.tolist() == [1.0, 1.0] and not (terminated | truncated).any()
@@ -103,16 +103,16 @@ def test_no_memory_outlives_its_session():
     env.reset(seed=1)
     for place in range(3):
         observation, _rewards, *_ = env.step(env._sessions.state.liked[:, place] % env.catalog.n_items)
-    assert (observation["items"] < env.catalog.n_items).any()
+    assert (observation["item_history"] < env.catalog.n_items).any()
     observation, _ = env.reset()
-    assert (observation["items"] == env.catalog.n_items).all()
+    assert (observation["item_history"] == env.catalog.n_items).all()
 
 
 def test_g2_every_user_has_an_observation_of_their_own():
     env = make_vector_env(6, **SMALL, split="test", action="embedding", repeats="mask")
     observation, infos = env.reset(seed=3, options={"user": env.users.servable[:6]})
     assert np.array_equal(observation["user"], infos["user"]) and len(set(observation["user"])) == 6
-    assert len({tuple(row) for row in observation["items"]}) == 6
+    assert len({tuple(row) for row in observation["item_history"]}) == 6
     candidates = {tuple(row) for row in np.asarray(env.action_masks())}
     assert len(candidates) == 6
     env.action_space.seed(3)

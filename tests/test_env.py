@@ -33,15 +33,15 @@ def test_hit_miss_and_frame_by_hand():
     env = toy(observation="history", miss_reward=-0.1)
     observation, info = env.reset(options={"user": 3})
     events, (answers, rewards), misses = env.users.log.user(3), later_items(env, 3), unrated_items(env, 3)
-    assert observation["items"].tolist() == events.items[:5].tolist()
-    assert observation["rewards"].tolist() == events.rewards[:5].tolist()
+    assert observation["item_history"].tolist() == events.items[:5].tolist()
+    assert observation["reward_history"].tolist() == events.rewards[:5].tolist()
     assert (info["user"], info["user_id"], info["items"].tolist()) == (3, "u3", [PAD])
     assert info["item_ids"].tolist() == [None] and info["answered"].tolist() == [False]
 
     observation, reward, terminated, truncated, info = env.step(answers[2])
     assert reward == pytest.approx(rewards[2]) and (terminated, truncated) == (False, False)
-    assert observation["items"].tolist() == [*events.items[1:5].tolist(), answers[2]]
-    assert observation["rewards"].tolist() == [*events.rewards[1:5].tolist(), rewards[2]]
+    assert observation["item_history"].tolist() == [*events.items[1:5].tolist(), answers[2]]
+    assert observation["reward_history"].tolist() == [*events.rewards[1:5].tolist(), rewards[2]]
     assert info["items"].tolist() == [answers[2]] and info["item_ids"].tolist() == [f"i{answers[2]:02d}"]
     assert info["answered"].tolist() == [True]
 
@@ -73,7 +73,7 @@ def test_slate_rewards_add_up_and_answers_enter_in_slate_order():
     (answers, rewards), misses = later_items(env, 4), unrated_items(env, 4)
     observation, reward, _, _, info = env.step([answers[3], misses[0], answers[0], answers[3]])
     assert reward == pytest.approx(rewards[3] - 0.25 + rewards[0])
-    assert observation["items"].tolist()[-3:] == [env.users.log.user(4).items[4], answers[3], answers[0]]
+    assert observation["item_history"].tolist()[-3:] == [env.users.log.user(4).items[4], answers[3], answers[0]]
     assert info["answered"].tolist() == [True, False, True, False]
     assert info["items"].tolist() == [answers[3], misses[0], answers[0], answers[3]]
 
@@ -83,10 +83,13 @@ def test_log_advance_moves_whatever_is_shown():
     env.reset(options={"user": 0})
     events, misses = env.users.log.user(0), unrated_items(env, 0)
     observation, reward, *_ = env.step(misses[0])
-    assert reward == -0.5 and observation["items"].tolist() == events.items[1:6].tolist()
-    assert observation["rewards"].tolist() == events.rewards[1:6].tolist()  # the log's, not the miss's
+    assert reward == -0.5 and observation["item_history"].tolist() == events.items[1:6].tolist()
+    assert observation["reward_history"].tolist() == events.rewards[1:6].tolist()  # the log's, not the miss's
     observation, reward, *_ = env.step(events.items[6])
-    assert reward == pytest.approx(events.rewards[6]) and observation["items"].tolist() == events.items[2:7].tolist()
+    assert (
+        reward == pytest.approx(events.rewards[6])
+        and observation["item_history"].tolist() == events.items[2:7].tolist()
+    )
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------
@@ -232,11 +235,11 @@ def test_short_users_see_padding_on_the_left():
     env = toy(users=users, observation="history", repeats="mask")
     observation, _ = env.reset(options={"user": 0})
     events = users.log.user(0)
-    assert observation["items"].tolist() == [PAD, PAD, PAD, *events.items[:2].tolist()]
-    assert observation["rewards"][:3].tolist() == [0, 0, 0] and env.observation_space.contains(observation)
+    assert observation["item_history"].tolist() == [PAD, PAD, PAD, *events.items[:2].tolist()]
+    assert observation["reward_history"][:3].tolist() == [0, 0, 0] and env.observation_space.contains(observation)
     assert set(np.flatnonzero(~env.action_masks())) == set(events.items[:2].tolist())
     observation, *_ = env.step(events.items[2])
-    assert observation["items"].tolist() == [PAD, PAD, *events.items[:3].tolist()]
+    assert observation["item_history"].tolist() == [PAD, PAD, *events.items[:3].tolist()]
     flat = toy(users=users)
     observation, _ = flat.reset(options={"user": 0})
     assert not observation[: 3 * 12].any() and flat.observation_space.contains(observation)

@@ -73,7 +73,7 @@ def test_states_are_gathered_as_encode_frame_lays_them_out():
 def test_row_10_sequences_of_any_length_through_an_encoder_into_a_replay_buffer():
     longest = 17
     env = gym.make_vec(
-        "recgym/Synthetic-Seq-v0", num_envs=8, autoreset_mode="SameStep", frame_size=longest, action="item", **SMALL
+        "recgym/Synthetic-Seq-v1", num_envs=8, autoreset_mode="SameStep", frame_size=longest, action="item", **SMALL
     )
     observation, infos = env.reset(seed=0)
     assert observation["length"].tolist() == [1] * 8  # a story begins with one event
@@ -81,18 +81,25 @@ def test_row_10_sequences_of_any_length_through_an_encoder_into_a_replay_buffer(
     buffer, lengths = ReplayBuffer(100, longest), []
     log, table = env.unwrapped.users.log, torch.tensor(env.unwrapped.catalog.table)
     for step in range(12):
-        items, length = torch.tensor(observation["items"]), torch.tensor(observation["length"])
+        items, length = torch.tensor(observation["item_history"]), torch.tensor(observation["length"])
         with torch.no_grad():
-            state = encoder(table[items.long()], torch.tensor(observation["rewards"]), length)
+            state = encoder(table[items.long()], torch.tensor(observation["reward_history"]), length)
         assert state.shape == (8, 9)
         answers = [log.items[log.offsets[u] + 1 + step] if log.lengths[u] > 1 + step else 0 for u in infos["user"]]
         before, action = observation, np.array(answers)
         observation, rewards, terminated, truncated, infos = env.step(action)
-        after = {name: observation[name].copy() for name in ("items", "rewards")}
+        after = {name: observation[name].copy() for name in ("item_history", "reward_history")}
         for row in np.flatnonzero(terminated | truncated):  # the last observation, not the next session's first
             for name, part in after.items():
                 part[row] = infos["final_obs"][row][name]
-        frames = before["items"], before["rewards"], action, rewards, after["items"], after["rewards"]
+        frames = (
+            before["item_history"],
+            before["reward_history"],
+            action,
+            rewards,
+            after["item_history"],
+            after["reward_history"],
+        )
         buffer.add(Batch(infos["user"], *frames, terminated, truncated))
         lengths.append(observation["length"])
     assert len(set(np.concatenate(lengths).tolist())) > 5 and len(buffer) == 96
@@ -102,7 +109,7 @@ def test_row_10_sequences_of_any_length_through_an_encoder_into_a_replay_buffer(
 
 def test_row_10_the_two_observations_tell_the_same_and_padding_changes_no_state():
     made = [
-        gym.make_vec("recgym/Synthetic-Seq-v0", num_envs=4, observation=name, frame_size=size, action="item", **SMALL)
+        gym.make_vec("recgym/Synthetic-Seq-v1", num_envs=4, observation=name, frame_size=size, action="item", **SMALL)
         for name, size in (("sequence", 12), ("sequence_embeddings", 12), ("sequence", 30))
     ]
     starts = [env.reset(seed=5)[0] for env in made]
@@ -110,10 +117,12 @@ def test_row_10_the_two_observations_tell_the_same_and_padding_changes_no_state(
     for action in (3, 9, 27, 41):
         plain, vectors, longer = starts
         table = made[0].unwrapped.catalog.table
-        assert np.array_equal(table[plain["items"]], vectors["embeddings"])
+        assert np.array_equal(table[plain["item_history"]], vectors["embeddings"])
         assert np.array_equal(plain["length"], vectors["length"]) and np.array_equal(plain["length"], longer["length"])
-        given = [torch.tensor(part) for part in (vectors["embeddings"], plain["rewards"], plain["length"])]
-        more = [torch.tensor(part) for part in (table[longer["items"]], longer["rewards"], longer["length"])]
+        given = [torch.tensor(part) for part in (vectors["embeddings"], plain["reward_history"], plain["length"])]
+        more = [
+            torch.tensor(part) for part in (table[longer["item_history"]], longer["reward_history"], longer["length"])
+        ]
         assert torch.allclose(encoder(*given), encoder(*more), atol=1e-6)
         starts = [env.step(np.full(4, action))[0] for env in made]
 
@@ -129,14 +138,14 @@ def test_row_10_the_oldest_events_give_way_at_the_longest_length():
         observation, *_ = env.step(events.items[place : place + 1])
         newest = events.items[max(0, place - 2) : place + 1].tolist()
         assert observation["length"].tolist() == [min(3, place + 1)]
-        assert observation["items"][0, 3 - len(newest) :].tolist() == newest
+        assert observation["item_history"][0, 3 - len(newest) :].tolist() == newest
 
 
 def test_row_14_interactive_environment_of_candidates_and_the_latest_positives():
-    env = gym.make("recgym/Synthetic-DRR-v0", frame_size=5, **SMALL)  # an embedding action, scored against candidates
+    env = gym.make("recgym/Synthetic-DRR-v1", frame_size=5, **SMALL)  # an embedding action, scored against candidates
     for user in env.unwrapped.users.servable[:4]:
         observation, info = env.reset(seed=0, options={"user": int(user)})
-        assert observation["user"] == info["user"] == user and (observation["items"] == 50).all()
+        assert observation["user"] == info["user"] == user and (observation["item_history"] == 50).all()
         liked = env.unwrapped.users.log.user(user).items
         memory: list[int] = []
         over = False
@@ -147,10 +156,10 @@ def test_row_14_interactive_environment_of_candidates_and_the_latest_positives()
             assert allowed[info["items"][0]]  # a candidate that was not shown before
             assert reward == float(info["items"][0] in liked)
             memory += [int(info["items"][0])] if reward else []
-            real = [item for item in observation["items"].tolist() if item != 50]
-            assert real == memory[-5:] and set(observation["rewards"][-len(real) :].tolist() if real else [1.0]) == {
-                1.0
-            }
+            real = [item for item in observation["item_history"].tolist() if item != 50]
+            assert real == memory[-5:] and set(
+                observation["reward_history"][-len(real) :].tolist() if real else [1.0]
+            ) == {1.0}
             over = terminated or truncated
 
 

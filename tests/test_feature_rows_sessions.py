@@ -43,8 +43,12 @@ def test_row_12_left_padding(log):
     assert batch.length.tolist() == [1, 2, 1, 1]
     env = gym.make("recgym/Synthetic-Session-v1", observation="history", history="session", **SHOP)
     observation, _ = env.reset(seed=0)
-    real = observation["items"] != 50
-    assert 0 < real.sum() < 10 and (np.diff(real.astype(int)) >= 0).all() and not observation["rewards"][~real].any()
+    real = observation["item_history"] != 50
+    assert (
+        0 < real.sum() < 10
+        and (np.diff(real.astype(int)) >= 0).all()
+        and not observation["reward_history"][~real].any()
+    )
 
 
 def test_row_12_last_history_inference_frames(log):
@@ -77,7 +81,7 @@ def test_row_14_one_step_song_environment_with_relaxed_box_match():
     catalog = env.unwrapped.catalog
     for seed in range(10):
         observation, _ = env.reset(seed=seed)
-        unheard = np.setdiff1d(np.arange(50), observation["items"])
+        unheard = np.setdiff1d(np.arange(50), observation["item_history"])
         action = catalog.embeddings[unheard[0]] + np.float32(1e-3)  # no song is exactly there
         *_, reward, terminated, truncated, info = env.step(action)
         nearest = unheard[np.abs(catalog.embeddings[unheard] - action).max(axis=1).argmin()]

@@ -96,9 +96,9 @@ def test_planning_pays_with_playlists():
 
 
 def test_verdict_where_users_are_memoryless():
-    floors = measure("recgym/Synthetic-DRR-v0", n_sessions=8, n_users=80, n_items=60, dim=4)
+    floors = measure("recgym/Synthetic-DRR-v1", n_sessions=8, n_users=80, n_items=60, dim=4)
     assert [floor.policy for floor in floors] == ["random", "popularity", "greedy", "planning"]
-    assert floors[-1] == Floor("recgym/Synthetic-DRR-v0", "planning", 0.0, 0.0, 0.0, 8)
+    assert floors[-1] == Floor("recgym/Synthetic-DRR-v1", "planning", 0.0, 0.0, 0.0, 8)
     assert "planning does not pay: no answer depends on what was shown before" in verdict(floors)
 
 

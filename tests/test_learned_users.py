@@ -174,7 +174,7 @@ def test_rows_do_not_depend_on_the_batch(log, catalog):
     observation, _ = rows.reset(seed=20)
     singles = [RecEnv(**options) for _ in range(5)]
     for row, single in enumerate(singles):
-        assert np.array_equal(single.reset(seed=20 + row)[0]["items"], observation["items"][row])
+        assert np.array_equal(single.reset(seed=20 + row)[0]["item_history"], observation["item_history"][row])
     actions = rows.action_space.sample()
     _, rewards, *_ = rows.step(actions)
     assert [single.step(actions[row])[1] for row, single in enumerate(singles)] == rewards.tolist()
@@ -191,10 +191,17 @@ def test_a_run_of_fixed_parameters_never_changes():
         autoreset_mode="SameStep",
     )  # fmt: skip
     observation, infos = env.reset(seed=7)
-    seen = [infos["user"], observation["items"]]
+    seen = [infos["user"], observation["item_history"]]
     for drawn in uniforms(3, 200 * 8 * 2).reshape(200, 8, 2):
         observation, rewards, terminated, truncated, infos = env.step((drawn * 40).astype(np.int64))
-        seen += [infos["user"], rewards, terminated, truncated, observation["items"], observation["rewards"]]
+        seen += [
+            infos["user"],
+            rewards,
+            terminated,
+            truncated,
+            observation["item_history"],
+            observation["reward_history"],
+        ]
     total = hashlib.sha256()
     for array in seen:
         total.update(np.ascontiguousarray(array).tobytes())

@@ -16,7 +16,7 @@ def test_every_id_has_a_page(env_id):
 
 
 def test_a_page_has_spaces_users_and_options():
-    text = page("recgym/Synthetic-DRR-v0")
+    text = page("recgym/Synthetic-DRR-v1")
     assert '| observation["user"] | `Discrete(5000)` |' in text
     assert "| action | `Box(-1, 1, (128,), float32)` |" in text
     assert "## Users: DRRUsers" in text and "- protocol = `'fair'`: See above." in text

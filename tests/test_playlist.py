@@ -162,7 +162,7 @@ def test_defect_w3_pairs_count_once_and_the_pick_joins_the_list():
 def test_defect_w3_a_repeat_is_not_rewarded_for_being_one():
     env = gym.make_vec("recgym/Synthetic-Playlist-v1", num_envs=8, action="item", observation="history", **SMALL)
     observation, _ = env.reset(seed=4)
-    _, rewards, *_, infos = env.step(observation["items"][:, -1].astype(np.int64))  # heard a moment ago
+    _, rewards, *_, infos = env.step(observation["item_history"][:, -1].astype(np.int64))  # heard a moment ago
     assert not rewards.any() and not infos["answered"].any()
     allowed = gym.make_vec("recgym/Synthetic-Playlist-v1", num_envs=8, action="item", repeats="allow", **SMALL)
     allowed.reset(seed=4)

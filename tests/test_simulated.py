@@ -77,10 +77,10 @@ def test_rewards_stay_in_range():
 
 def test_opening_frames_follow_taste_or_stay_empty():
     env = env_of(made(opening=2, appetite=20.0), 200)
-    items = env.reset(seed=0, options={"user": 0})[0]["items"]
+    items = env.reset(seed=0, options={"user": 0})[0]["item_history"]
     assert (items == 0).all()
     empty = env_of(made(), 3).reset(seed=0)[0]
-    assert (empty["items"] == 4).all() and (empty["rewards"] == 0).all()
+    assert (empty["item_history"] == 4).all() and (empty["reward_history"] == 0).all()
 
 
 def test_candidates_are_different_items_drawn_evenly():

@@ -70,7 +70,10 @@ class Planted(RecVectorEnv):
 
 class OutsideTheSpace(Planted):
     def spoil(self, observation, *rest):
-        return {"items": observation["items"] + 40, "rewards": observation["rewards"]}, *rest
+        return {
+            "item_history": observation["item_history"] + 40,
+            "reward_history": observation["reward_history"],
+        }, *rest
 
 
 class FlagsAsInts(Planted):
@@ -90,7 +93,7 @@ class NoMask(Planted):
 
 class ReusedBuffer(Planted):
     def spoil(self, observation, *rest):
-        observation["rewards"] = self._sessions.rewards
+        observation["reward_history"] = self._sessions.rewards
         return observation, *rest
 
 

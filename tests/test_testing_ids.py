@@ -32,7 +32,7 @@ class OtherInfo(gym.Wrapper):
 
 class OtherLast(gym.ObservationWrapper):
     def observation(self, observation):
-        return observation | {"items": np.sort(observation["items"])}
+        return observation | {"item_history": np.sort(observation["item_history"])}
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
@@ -54,8 +54,8 @@ def test_another_single_environment_is_told_apart(mode, planted, message):
 def test_the_command_checks_every_action_observation_and_mode(capsys):
     assert command.main(["Coat-Seq", "--steps", "9"]) in (0,)
     said = capsys.readouterr().out
-    if "skipped recgym/Coat-Seq-v0" not in said:
-        assert "| recgym/Coat-Seq-v0 | embedding | sequence | ok | ok | ok |" in said
+    if "skipped recgym/Coat-Seq-v1" not in said:
+        assert "| recgym/Coat-Seq-v1 | embedding | sequence | ok | ok | ok |" in said
         assert "30 checks, 0 failed; 0 of 1 ids skipped" in said
 
 

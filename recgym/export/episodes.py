@@ -18,8 +18,9 @@ from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.export.rows import Rows, next_frame
 from recgym.export.unfinished import needed, unfinished
+from recgym.frames import KEYS
 
-VERSION = 1
+VERSION = 2  # 1 called observations as the columns are called
 _PART = 1024  # episodes made at a time
 _OVERHEAD, _PER_INFO = 18_000, 2_200  # bytes HDF5 takes for an episode beside its values, about; measured
 _OWN = ("user", "session", "step", "items", "rewards", "action", "reward", "terminated", "truncated")
@@ -92,8 +93,8 @@ def _storage(folder: Path, rows: Rows, env: Any = None) -> Any:
     low, high = min(low, np.float32(0.0)), max(high, np.float32(0.0))
     frame, n_items = (rows.frame_size,), rows.log.n_items
     observation: dict[str, spaces.Space] = {
-        "items": spaces.Box(0, n_items, frame, np.int32),
-        "rewards": spaces.Box(low, high, frame, np.float32),
+        KEYS[0]: spaces.MultiDiscrete(np.full(frame, n_items + 1), dtype=np.int32),
+        KEYS[1]: spaces.Box(low, high, frame, np.float32),
     }
     action = spaces.Discrete(n_items) if rows.k == 1 else spaces.MultiDiscrete([n_items] * rows.k)
     spec = gym.spec(env) if isinstance(env, str) else env
@@ -113,8 +114,8 @@ def _episodes(rows: Rows, borders: np.ndarray, users: np.ndarray) -> Iterator[An
         yield EpisodeBuffer(
             options={"user": int(columns["user"][0])},
             observations={
-                "items": np.concatenate([columns["items"], next_items[-1:]]),
-                "rewards": np.concatenate([columns["rewards"], next_rewards[-1:]]),
+                KEYS[0]: np.concatenate([columns["items"], next_items[-1:]]),
+                KEYS[1]: np.concatenate([columns["rewards"], next_rewards[-1:]]),
             },
             actions=columns["action"].astype(np.int64),
             rewards=columns["reward"],

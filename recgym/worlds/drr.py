@@ -1,4 +1,4 @@
-"""`-DRR-v0`: the interactive environment of DRR: the user's index and a memory of liked items, among candidates.
+"""`-DRR-v1`: the interactive environment of DRR: the user's index and a memory of liked items, among candidates.
 
 The observation is `user` and the last F = 5 liked items (`observation="user_history"`); an embedding action is scored
 against the session's candidates (`mapper`), and a liked item earns 1. A user is one of all users, in training as in

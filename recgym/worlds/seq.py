@@ -1,4 +1,4 @@
-"""`-Seq-v0`: the environment of `-Frame-v0`, seen as a history of variable length, for encoders of sequences.
+"""`-Seq-v1`: the environment of `-Frame-v0`, seen as a history of variable length, for encoders of sequences.
 
 A session opens with the user's first event (`min_history=1`, `opening="least"`) and the history grows with every
 answer, up to `frame_size=50` events, of which any number may be asked for; the oldest give way. `observation` is

@@ -29,10 +29,10 @@ def assert_episodes(dataset, expected, group):
     assert dataset.total_steps == len(expected[group])
     for episode, key in zip(dataset, np.unique(expected[group]), strict=True):
         mine = {name: column[expected[group] == key] for name, column in expected.items()}
-        for name in ("items", "rewards"):
-            whole = np.concatenate([mine[name], mine[f"next_{name}"][-1:]]).astype(episode.observations[name].dtype)
-            np.testing.assert_array_equal(episode.observations[name], whole, err_msg=name)
-            np.testing.assert_array_equal(episode.observations[name][1:], mine[f"next_{name}"].astype(whole.dtype))
+        for name, key in (("items", "item_history"), ("rewards", "reward_history")):
+            whole = np.concatenate([mine[name], mine[f"next_{name}"][-1:]]).astype(episode.observations[key].dtype)
+            np.testing.assert_array_equal(episode.observations[key], whole, err_msg=name)
+            np.testing.assert_array_equal(episode.observations[key][1:], mine[f"next_{name}"].astype(whole.dtype))
         np.testing.assert_array_equal(episode.actions, mine["action"])
         np.testing.assert_allclose(episode.rewards, mine["reward"], atol=1e-6)
         np.testing.assert_array_equal(episode.terminations, mine["terminated"])
@@ -134,7 +134,7 @@ def test_an_interrupted_export_goes_on(log, catalog, root, monkeypatch):
     assert whole.is_dir()
     for one, other in zip(*(minari.load_dataset(f"recgym/toy/{n}-v0") for n in ("train", "whole")), strict=True):
         assert one.id == other.id
-        np.testing.assert_array_equal(one.observations["items"], other.observations["items"])
+        np.testing.assert_array_equal(one.observations["item_history"], other.observations["item_history"])
         np.testing.assert_array_equal(one.rewards, other.rewards)
 
 

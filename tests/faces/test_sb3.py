@@ -9,16 +9,26 @@ import pytest
 import torch
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 from stable_baselines3.common.vec_env.dummy_vec_env import DummyVecEnv
 
 from agents import sb3
-from agents.sb3 import FrameExtractor, IndexReplayBuffer, SB3Agent, SB3VecEnv, fit_offline, make_vec_env
+from agents.sb3 import (
+    FrameExtractor,
+    IndexReplayBuffer,
+    SB3Agent,
+    SB3VecEnv,
+    fit_offline,
+    item_features,
+    make_vec_env,
+)
 from recgym import evaluate_ranking, evaluate_sessions, recommend
 from recgym.batches import FrameBatches, histories
 from recgym.env import RecEnv, RecVectorEnv
 from recgym.errors import DataError
 from recgym.frames import encode_frame
+from recgym.spaces import OBSERVATIONS
 from recgym.testing import assert_same
 from recgym.users import ReplayUsers
 
@@ -148,25 +158,28 @@ def weights(model):
     return torch.cat([parameter.detach().flatten().clone() for parameter in model.policy.parameters()])
 
 
-@pytest.mark.parametrize("observation", ["frame", "history"])
+@pytest.mark.parametrize("features", ["SB3's own", "items'"])
+@pytest.mark.parametrize("observation", OBSERVATIONS)
 @pytest.mark.parametrize("algorithm", [TD3, SAC, PPO, DQN])
-def test_algorithms_train(algorithm, observation, world):
-    catalog = world["catalog"]
+def test_algorithms_train(algorithm, observation, features, world):
+    """On every observation, with SB3's own policy as it is and with item vectors."""
+    catalog, owns = world["catalog"], features == "SB3's own"
     action = {TD3: "embedding", SAC: "embedding", PPO: "item", DQN: "item"}[algorithm]
     venv = VecMonitor(SB3VecEnv(native(world, action=action, observation=observation)))
-    extractor = {"features_extractor_class": FrameExtractor, "features_extractor_kwargs": {"table": catalog.table}}
+    extractor = {} if owns else item_features(catalog)
     options = {"policy_kwargs": SMALL | extractor, "seed": 0, "device": "cpu"}
     if algorithm is PPO:
         options |= {"n_steps": 16, "batch_size": 32, "n_epochs": 2}
     else:
         options |= {"learning_starts": 50, "batch_size": 16, "buffer_size": 1_000, "train_freq": 5}
-        options |= {"replay_buffer_class": IndexReplayBuffer, "replay_buffer_kwargs": {"catalog": catalog}}
+        ours = {"replay_buffer_class": IndexReplayBuffer, "replay_buffer_kwargs": {"catalog": catalog}}
+        options |= {} if owns else ours
     model = algorithm("MlpPolicy" if observation == "frame" else "MultiInputPolicy", venv, **options)
     before = weights(model)
-    model.learn(300)
+    model.learn(120)
     after = weights(model)
     assert torch.isfinite(after).all() and not torch.equal(before, after)
-    assert len(model.ep_info_buffer) > 0 and model.num_timesteps >= 300
+    assert len(model.ep_info_buffer) > 0 and model.num_timesteps >= 120
 
 
 def test_a_saved_model_acts_the_same(world, tmp_path):
@@ -217,7 +230,7 @@ def both_sampled(one, other, size=200):
 
 
 @pytest.mark.parametrize("capacity", [1_000, 100])
-@pytest.mark.parametrize("observation", ["frame", "history"])
+@pytest.mark.parametrize("observation", OBSERVATIONS)
 @pytest.mark.parametrize(("action", "k"), ACTIONS)
 def test_samples_equal_those_of_sb3_to_the_bit(world, action, k, observation, capacity):
     advance = "log" if capacity == 1_000 else "answer"
@@ -225,7 +238,7 @@ def test_samples_equal_those_of_sb3_to_the_bit(world, action, k, observation, ca
     venv = SB3VecEnv(native(world | {"users": users}, action=action, k=k, observation=observation))
     shape = (capacity, venv.observation_space, venv.action_space, "cpu", B)
     ours = IndexReplayBuffer(*shape, catalog=world["catalog"], keep="vector", entering=k)
-    theirs = (DictReplayBuffer if observation == "history" else ReplayBuffer)(*shape)
+    theirs = (ReplayBuffer if observation == "frame" else DictReplayBuffer)(*shape)
     filled(world, venv, [ours, theirs])
     assert ours.size() == theirs.size() and ours.full == theirs.full == (capacity == 100)
     assert set(np.unique(ours.entered)) <= ({1} if advance == "log" else set(range(k + 1))) | {0}
@@ -331,7 +344,7 @@ def test_training_on_a_log_learns_what_is_liked():
     loved = 7
     log = sb3_replace(log, rewards=np.where(log.items == loved, 1.0, -0.8).astype(np.float32))
     env = RecVectorEnv(1, users=ReplayUsers(log, F), catalog=catalog, frame_size=F, autoreset_mode="SameStep")
-    extractor = {"features_extractor_class": FrameExtractor, "features_extractor_kwargs": {"table": catalog.table}}
+    extractor = item_features(catalog)
     model = TD3(
         "MlpPolicy", SB3VecEnv(env), buffer_size=1, gamma=0.0, policy_kwargs=SMALL | extractor, seed=0, device="cpu"
     )
@@ -402,14 +415,14 @@ def test_a_buffer_of_something_else_is_refused(world, log):
 # -- evaluation --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("observation", ["frame", "history"])
+@pytest.mark.parametrize("observation", ["frame", "history", "user_history", "sequence"])
 @pytest.mark.parametrize("algorithm", [TD3, SAC, PPO, DQN])
 def test_any_model_is_evaluated(algorithm, observation, world, log):
     catalog = world["catalog"]
     action = {TD3: "embedding", SAC: "embedding", PPO: "item", DQN: "item"}[algorithm]
     venv = SB3VecEnv(native(world, action=action, observation=observation))
     policy = "MlpPolicy" if observation == "frame" else "MultiInputPolicy"
-    extractor = {"features_extractor_class": FrameExtractor, "features_extractor_kwargs": {"table": catalog.table}}
+    extractor = item_features(catalog)
     sizes = {"n_steps": 8, "batch_size": 8} if algorithm is PPO else {"buffer_size": 1}
     model = algorithm(policy, venv, policy_kwargs=SMALL | extractor, seed=0, device="cpu", **sizes)
     agent = SB3Agent(model, catalog)
@@ -429,7 +442,11 @@ def test_any_model_is_evaluated(algorithm, observation, world, log):
     assert "hit_rate@5" in ranking.values
     env = RecVectorEnv(3, **world, action="item", observation="history", autoreset_mode="SameStep")
     assert evaluate_sessions(agent, env).values["session_return"].shape == (6,)
-    assert len(recommend(agent, [("i03", 4.0)], k=3)) == 3
+    if observation != "user_history":
+        assert len(recommend(agent, [("i03", 4.0)], k=3)) == 3
+        return
+    with pytest.raises(DataError, match="this model sees the user, got histories without one; give History"):
+        recommend(agent, [("i03", 4.0)], k=3)
 
 
 def test_a_model_of_normalised_observations_gets_them(world, log):
@@ -462,13 +479,25 @@ def test_a_model_of_something_else_is_refused(world):
         SB3Agent(model, world["catalog"], "l2")
 
 
-def test_both_observations_give_the_same_features(world):
-    frames, indices = native(world), native(world, observation="history")
-    flat, parts = frames.reset(seed=0)[0], indices.reset(seed=0)[0]
-    table = world["catalog"].table
+def test_all_observations_give_the_same_features(world):
+    """Also where indices are one-hot already, as SB3's policies hand them on, and under the names of `-v0`."""
+    frames, table = native(world), world["catalog"].table
+    flat = frames.reset(seed=0)[0]
     one = FrameExtractor(frames.single_observation_space, table)(torch.tensor(flat))
-    two = FrameExtractor(indices.single_observation_space, table)({n: torch.tensor(p) for n, p in parts.items()})
-    assert torch.allclose(one, two) and one.shape == (B, F * 13)
+    assert one.shape == (B, F * 13)
+    for observation, more in (("history", 0), ("user_history", 16), ("sequence", 1), ("sequence_embeddings", 1)):
+        for old_keys in (False, True):
+            env = native(world, observation=observation, old_keys=old_keys)
+            extractor = FrameExtractor(env.single_observation_space, table)
+            parts = {n: torch.tensor(p) for n, p in env.reset(seed=0)[0].items()}
+            for given in (parts, preprocess_obs(parts, env.single_observation_space)):
+                two = extractor(given)
+                assert torch.equal(one, two[:, : F * 13]) and two.shape == (B, extractor.features_dim)
+            assert extractor.features_dim == F * 13 + more
+            if observation.startswith("sequence"):
+                assert torch.allclose(two[:, -1], parts["length"] / F)
+            elif more:
+                assert torch.equal(two[:, -more:], extractor.users(parts["user"]))
     assert float(one[:, : F * 12].square().mean()) == pytest.approx(1.0, abs=0.4)
     plain = FrameExtractor(frames.single_observation_space, table, 1.0)(torch.tensor(flat))
     np.testing.assert_array_equal(plain, flat)

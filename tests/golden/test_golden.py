@@ -16,11 +16,12 @@ import pytest
 
 import recgym
 from recgym.errors import MissingDataError
+from recgym.frames import observed
 from recgym.rng import uniforms
 
 sys.path.append(str(Path(__file__).parent.parent))  # where `kinds` is, when this file is run by itself
 
-from kinds import DATASET_OF, DIM, KIND_OF, VARIANTS, cases, data_of
+from kinds import DATASET_OF, DIM, KIND_OF, OLD, VARIANTS, cases, data_of
 
 RECORD = Path(__file__).with_name("hashes.json")
 ROWS, STEPS = 8, 200
@@ -40,7 +41,7 @@ def write_table(path):
 
 def trajectory(env_id, options):
     """Returns the hash of the data and of the run: half of the actions are items the user has a record of, half any."""
-    width = DIM.get(KIND_OF[env_id], {"dim": 8})
+    width = DIM.get((KIND_OF | OLD)[env_id], {"dim": 8})
     env = gym.make_vec(
         env_id, num_envs=ROWS, action="item", observation="history", autoreset_mode="SameStep", **{**width, **options}
     )
@@ -48,7 +49,7 @@ def trajectory(env_id, options):
     data = digest(log.items, log.rewards, log.offsets) if log is not None else ""
     drawn = uniforms(2024, STEPS * ROWS * env.k * 2).reshape(STEPS, 2, ROWS, env.k)
     observation, infos = env.reset(seed=7)
-    seen = [infos["user"], observation["items"]]
+    seen = [infos["user"], observed(observation)[0]]
     for chance, place in drawn:
         actions = (place * env.users.n_items).astype(np.int64)
         if log is not None:
@@ -58,7 +59,7 @@ def trajectory(env_id, options):
         observation, rewards, terminated, truncated, infos = env.step(actions if env.k > 1 else actions[:, 0])
         final = infos.get("final_info", infos)
         seen += [infos["user"], infos["items"], final["items"], final["answered"], rewards, terminated, truncated]
-        seen += [observation["items"], observation["rewards"]]
+        seen += [*observed(observation)]
     return {"data": data, "run": digest(*seen)}
 
 
@@ -73,10 +74,10 @@ def digest(*arrays):
 
 def run(env_id, variant, folder):
     table = write_table(Path(folder) / "plays.csv") if data_of(env_id) == "Table" else {}
-    return trajectory(env_id, {**table, **VARIANTS[KIND_OF[env_id]][variant]})
+    return trajectory(env_id, {**table, **VARIANTS[(KIND_OF | OLD)[env_id]][variant]})
 
 
-@pytest.mark.parametrize(("env_id", "variant"), cases(VARIANTS))
+@pytest.mark.parametrize(("env_id", "variant"), cases(VARIANTS, old=True))
 def test_trajectory_is_the_recorded_one(env_id, variant, tmp_path):
     is_ours = data_of(env_id) in ("Synthetic", "Table")
     if not is_ours:
@@ -100,14 +101,18 @@ def test_a_changed_rule_changes_the_hash(tmp_path):
 
 def test_every_id_of_our_own_data_is_recorded():
     recorded = json.loads(RECORD.read_text())
-    ours = [f"{env_id} {variant}" for env_id, variant in cases(VARIANTS) if data_of(env_id) in ("Synthetic", "Table")]
+    ours = [
+        f"{env_id} {variant}"
+        for env_id, variant in cases(VARIANTS, old=True)
+        if data_of(env_id) in ("Synthetic", "Table")
+    ]
     assert not [name for name in ours if name not in recorded]
 
 
 def main():
     """Records the ids that are not recorded yet and whose data is here."""
     recorded = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for env_id, variant in cases(VARIANTS):
+    for env_id, variant in cases(VARIANTS, old=True):
         key = f"{env_id} {variant}"
         if key not in recorded:
             try:
