@@ -46,7 +46,7 @@ class RecVectorEnv(VectorEnv):
     | option | space of one row |
     |---|---|
     | `observation="frame"` | Box (F*(d+1),) float32: F item vectors oldest first, then F rewards oldest first |
-    | `observation="history"` | Dict: `item_history` MultiDiscrete of F in 0..n, n is padding; `reward_history` Box (F,) |
+    | `observation="history"` | Dict: `item_history` MultiDiscrete of F in 0..n (n pads), `reward_history` Box (F,) |
     | `observation="user_history"` | the same and `user` Discrete(n_users), the index of `infos["user"]` |
     | `observation="sequence"` | that of `"history"` and `length` Discrete(F+1): how many of the last are events |
     | `observation="sequence_embeddings"` | `embeddings` Box -1..1 (F, d) float32, `reward_history` and `length` |
