@@ -181,7 +181,7 @@ def test_an_item_earns_once_per_slate_and_its_second_place_is_empty(repeats, adv
     assert reward == pytest.approx(rewards[0] - 0.5)
     assert info["item_rewards"].tolist() == pytest.approx([rewards[0], 0.0, -0.5])
     assert info["answered"].tolist() == [True, False, False]
-    assert observation["items"].tolist()[-2:] == [env.users.log.user(3).items[4], answers[0]]  # entered once
+    assert observation["item_history"].tolist()[-2:] == [env.users.log.user(3).items[4], answers[0]]  # entered once
     assert env.step([miss, miss, miss])[1] == (-0.5 if repeats == "allow" else 0.0)
     if repeats == "allow" and advance == "answer":
         assert env.step([miss, answers[0], answers[0]])[1] == pytest.approx(rewards[0] - 0.5)  # in a later slate, again
