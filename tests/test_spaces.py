@@ -87,8 +87,8 @@ def test_v0_speaks_the_old_names():
         old, new = (gym.make(f"recgym/Synthetic-{kind}-{version}", **options) for version in ("v0", "v1"))
         (before, _), (after, _) = old.reset(seed=1), new.reset(seed=1)
         for _ in range(5):
-            assert np.array_equal(before["item_history"], after["item_history"])
-            assert np.array_equal(before["reward_history"], after["reward_history"])
+            assert np.array_equal(before["items"], after["item_history"])
+            assert np.array_equal(before["rewards"], after["reward_history"])
             assert_same(observed(before), observed(after), "both names")
             before, after = old.step(3)[0], new.step(3)[0]
         assert isinstance(old.observation_space["items"], spaces.Box)
