@@ -110,5 +110,70 @@ def test_numbers_beyond_all_times_are_unreadable(values):
 
 
 def test_unknown_unit():
-    with pytest.raises(DataError, match=r"time_unit must be one of s, ms, us, ns, got 'h'"):
+    with pytest.raises(DataError, match=r"time_unit must be one of s, ms, us, ns, D, excel, got 'h'"):
         ticks(pa.chunked_array([[1]]), "h", None)
+
+
+# -- guesses, and what contradicts them --------------------------------------------------------------------------------
+
+
+def of(times, **options):
+    given = pd.DataFrame({"u": 1, "i": range(len(times)), "t": times})
+    return datasets.load("table", path=given, user="u", item="i", time="t", **options)
+
+
+@pytest.mark.parametrize(
+    ("times", "match"),
+    [
+        ([1_700_000_000] * 9 + [253402300799], r"got 9 like 1700000000 .* and 1 like 253402300799 .* row 9 .*unit='s'"),
+        ([1704067200, 1706745600000], r"must be times of one unit, got 1 like 1704067200 \(2024-01-01 in s\)"),
+        ([20240131, 20240201], r'look like dates written YYYYMMDD; pass time_format="%Y%m%d", or time_unit="s"'),
+        ([20240131123000], r'YYYYMMDDHHMMSS; pass time_format="%Y%m%d%H%M%S"'),
+        ([202401311230], r'YYYYMMDDHHMM; pass time_format="%Y%m%d%H%M"'),
+        ([202401, 202402], r'months written YYYYMM; pass time_format="%Y%m"'),
+        ([2019, 2020], r'years; pass time_format="%Y"'),
+        ([45292.5, 45293.0], r'days as Excel counts them; pass time_unit="excel"'),
+        (
+            np.array([881250949], np.float32),
+            r"wide enough to tell seconds apart, got float32 with 881250944.* 64 s apart",
+        ),
+        (np.array([4096], np.float16), r"got float16 with 4096"),
+        ([5, -3], r"must not be before 1970 \(negative\), got -3 in row 1 .*name their unit"),
+    ],
+)
+def test_guesses_that_would_be_wrong_are_refused(times, match):
+    with pytest.raises(DataError, match=match):
+        of(times)
+
+
+@pytest.mark.parametrize(
+    ("times", "options", "expected"),
+    [
+        ([1_700_000_000, 253402300799], {"time_unit": "s"}, [1_700_000_000, 253402300799]),
+        ([20240131, 20240132], {}, [20240131, 20240132]),  # no dates
+        ([20240131, 20240201], {"time_format": "%Y%m%d"}, [1706659200, 1706745600]),
+        ([20240131.0, np.nan], {"time_format": "%Y%m%d", "missing": "drop"}, [1706659200]),
+        ([45292.5], {"time_unit": "excel"}, [1704110400]),
+        ([19700], {"time_unit": "D"}, [1702080000]),
+        ([-5, 3], {"time_unit": "s"}, [-5, 3]),
+        (pd.to_datetime(["1965-01-01", "2001-01-01"]), {}, [-157766400, 978307200]),
+        ([0, 5, SECOND * 1000], {}, [0, 0, SECOND]),  # small numbers say nothing
+        ([pd.NaT, None], {"time_format": "%Y", "missing": "drop"}, "must hold at least one whole event"),
+    ],
+)
+def test_options_read_what_was_refused(times, options, expected):
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected):
+            of(times, **options)
+    else:
+        assert of(times, **options).times.tolist() == expected
+
+
+def test_what_was_guessed_is_said():
+    log = of([SECOND * 1000, SECOND * 1000, None, SECOND * 1000 + 5000], missing="drop")
+    said = log.summary()
+    assert (said["rows"], said["events"], said["dropped"]) == (4, 3, {"t": 1})
+    assert (said["time_unit"], said["time_unit_is_guessed"]) == ("ms", True)
+    assert (said["tied"], said["tied_ascending"], said["repeats"]) == (0.5, 1.0, 0.0)
+    assert said["first"] == "2024-05-01T12:00:00"
+    assert log.tied == 0.5

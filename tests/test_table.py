@@ -111,7 +111,7 @@ def test_byte_order_mark_blank_lines_and_quoted_line_ends(tmp_path):
         (["10", "9", "-3"], [-3, 9, 10]),  # numbers throughout: numbers
         (["10", "9", "007"], ["007", "10", "9"]),  # as numbers, 007 and 7 would be one
         (["7", "007"], ["007", "7"]),
-        (["1.0", "2"], ["1.0", "2"]),
+        (["1.0", "2"], [1, 2]),
         (["9" * 30, "1"], ["1", "9" * 30]),
     ],
 )

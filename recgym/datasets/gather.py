@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recgym.datasets.clock import Reading, read_ticks
+from recgym.datasets.clock import Clock, Reading, ReadOtherwise
 from recgym.datasets.codes import Coder
+from recgym.datasets.kinds import is_text, plain_kind, widest
 from recgym.datasets.text import TooNarrow, refuse
 from recgym.errors import DataError
 from recgym.log import events
@@ -34,8 +35,8 @@ class Block(NamedTuple):
     rewards: np.ndarray  # (n,) float32
     ticks: np.ndarray | None  # (n,) int64
     propensities: np.ndarray | None  # (n,) float32
-    extra: dict[str, pa.ChunkedArray]  # each (n,)
-    per_second: int  # ticks of a second
+    extra: dict[str, pa.ChunkedArray]  # each (n,), of one kind in all blocks
+    per_second: int  # ticks of a second, the same in all blocks
 
 
 class Sink(Protocol):
@@ -66,54 +67,84 @@ class Growing:
         return self._array
 
 
-@dataclass
+class Taken(NamedTuple):
+    """What the columns of a table are taken to hold: the widest that any of its blocks shows."""
+
+    reading: Reading = Reading()  # of times
+    extra: Mapping[str, tuple[pa.DataType, str]] = {}  # kind of each further column, and where it was met
+
+
+class _TakeOtherwise(Exception):
+    """A block needs a column to be taken for more than earlier blocks did."""
+
+    def __init__(self, taken: Taken) -> None:
+        super().__init__(taken)
+        self.taken = taken
+
+
 class Gathered:
     """What one pass found out beside the events."""
 
-    users: Coder
-    items: Coder
-    per_second: int = 1  # ticks of a second
-    n_rows: int = 0
-    n_events: int = 0  # rows that lack nothing
-    guessed: dict[str, pa.DataType] = field(default_factory=dict)
+    def __init__(self, options: TableOptions, taken: Taken) -> None:
+        self.users, self.items = Coder(options.user), Coder(options.item)
+        self.clock = Clock(options.time_unit, options.time_format, taken.reading)
+        self.taken = taken
+        self.n_rows = 0
+        self.n_events = 0  # rows that lack nothing
+        self.lacking: Counter[str] = Counter()  # rows left out, by the column that lacks something
 
+    @property
+    def per_second(self) -> int:
+        """Ticks of a second."""
+        return self.clock.reading.per_second
 
-class _ReadOtherwise(Exception):
-    """Times further on need another reading than those before."""
-
-    def __init__(self, reading: Reading) -> None:
-        super().__init__(reading)
-        self.reading = reading
+    def about(self, options: TableOptions) -> dict[str, Any]:
+        """Returns how the table was read, as plain values: what was taken for granted, and what was left out."""
+        return {
+            "rows": self.n_rows,
+            "dropped": {name: count for name, count in self.lacking.items() if count},
+            "time_unit": self.clock.unit,
+            "time_unit_is_guessed": options.time_unit is None and self.clock.has_numbers,
+            "ties": options.ties if options.time is not None else None,
+        }
 
 
 def gather(blocks: Blocks, options: TableOptions, new_sink: Callable[[], S]) -> tuple[Gathered, S]:
     """Returns what is known of a table and the sink that took its events.
 
-    What a column holds is guessed from its first block. Where a later one shows the guess to be too narrow (whole
-    numbers, then dates), the pass begins again with a new sink; so the result does not depend on where blocks end.
+    What a column holds is taken from its first block. Where a later one, or a later file of a folder, shows that to be
+    too narrow (whole numbers, then dates; seconds, then nanoseconds), the pass begins again with a new sink; so all
+    blocks are read alike, and the result does not depend on where they end.
 
     Raises:
         DataError: if a column holds what it must not; the message names file, column and line.
     """
     guessed: dict[str, pa.DataType] = {}
-    reading: Reading | None = None
+    taken = Taken()
     while True:
         sink = new_sink()
         try:
-            return _pass(blocks(guessed), options, sink, reading), sink
+            return _pass(blocks(guessed), options, sink, taken), sink
         except TooNarrow as found:
             is_time = found.column == options.time  # which is never true or false, though 0 and 1 could be read so
             guessed[found.column] = pa.date32() if is_time and pa.types.is_boolean(found.wider) else found.wider
-        except _ReadOtherwise as found:
-            reading = found.reading
+        except ReadOtherwise as found:
+            taken = taken._replace(reading=found.reading)
+        except _TakeOtherwise as found:
+            taken = taken._replace(extra=found.taken.extra)
 
 
-def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, reading: Reading | None) -> Gathered:
-    found = Gathered(Coder(options.user), Coder(options.item))
+def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, taken: Taken) -> Gathered:
+    found = Gathered(options, taken)
     where = ""
     for columns in blocks:
         where = columns.where
-        block, reading = _block(columns, options, found, reading)
+        try:
+            block = _block(columns, options, found)
+        except (pa.ArrowException, OverflowError, UnicodeError) as error:
+            raise DataError(
+                f"columns of {where} must be numbers, text or times, got {type(error).__name__}: {error}; convert them"
+            ) from error
         found.n_rows += columns.table.num_rows
         found.n_events += len(block.users)
         sink.append(block)
@@ -121,39 +152,70 @@ def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, reading:
         raise DataError(
             f"{where} must hold at least one whole event, got {found.n_rows} rows that each lack something; check it"
         )
+    found.clock.finish(f"column {options.time!r} of {where}")
     return found
 
 
-def _block(
-    columns: Columns, options: TableOptions, found: Gathered, known: Reading | None
-) -> tuple[Block, Reading | None]:
+def _block(columns: Columns, options: TableOptions, found: Gathered) -> Block:
     users, items = found.users.add(columns), found.items.add(columns)
     rewards = _rewards(columns, options)
     propensities = None if options.propensity is None else _numbers(columns, options.propensity)
-    ticks, per_second, reading = _times(columns, options, known)
-    if known is not None and reading != known:
-        raise _ReadOtherwise(reading or known)
-    kept = _present(columns, options, users, items)
-    found.per_second = per_second
+    ticks = _times(columns, options, found.clock)
+    kept = _present(columns, options, users, items, found)
     found.users.keep(users[kept])
     found.items.keep(items[kept])
-    block = Block(
+    return Block(
         users[kept],
         items[kept],
         rewards[kept],
         None if ticks is None else ticks[kept],
         None if propensities is None else events.checked("propensities", propensities[kept], len(users[kept])),
-        {name: columns.table.column(name).take(pa.array(_rows(kept))) for name in options.extra},
-        per_second,
+        _extra(columns, options, found, kept),
+        found.per_second,
     )
-    return block, reading
+
+
+def _extra(
+    columns: Columns, options: TableOptions, found: Gathered, kept: slice | np.ndarray
+) -> dict[str, pa.ChunkedArray]:
+    """Returns the further columns of the rows kept, each of the kind that it is taken for in all blocks."""
+    extra, known = {}, dict(found.taken.extra)
+    for name in options.extra:
+        column = columns.table.column(name)
+        kind = plain_kind(column.type)
+        if column.null_count == len(column):
+            kind = pa.null()  # a block without any says nothing
+        before, where = known.get(name, (pa.null(), columns.where))
+        wide = widest(before, kind)
+        if wide is None:
+            raise DataError(
+                f"column {name!r} must hold values of one kind in all parts, got {before} in {where} and {kind} in "
+                f"{columns.where}; convert one of them, or leave it out of extra"
+            )
+        known[name] = (wide, where if wide == before else columns.where)
+        try:
+            column = column.cast(wide) if column.type != wide and not pa.types.is_null(wide) else column
+        except pa.ArrowException as error:
+            raise DataError(
+                f"column {name!r} of {columns.where} must fit into {wide}, as other parts of it ask for, got {error}; "
+                "convert it, or leave it out of extra"
+            ) from error
+        extra[name] = column.take(pa.array(_rows(kept)))
+    taken = found.taken._replace(extra=known)
+    has_changed = any(known[name][0] != kind for name, (kind, _) in found.taken.extra.items())
+    found.taken = taken
+    if has_changed:
+        raise _TakeOtherwise(taken)
+    return extra
 
 
 def _rows(kept: slice | np.ndarray) -> np.ndarray:
     return np.arange(kept.stop) if isinstance(kept, slice) else kept
 
 
-def _present(columns: Columns, options: TableOptions, users: np.ndarray, items: np.ndarray) -> slice | np.ndarray:
+def _present(
+    columns: Columns, options: TableOptions, users: np.ndarray, items: np.ndarray, found: Gathered
+) -> slice | np.ndarray:
     """Returns the rows that lack nothing; with missing="error" a row that does is an error."""
     n_rows = columns.table.num_rows
     lacks = {}
@@ -172,6 +234,8 @@ def _present(columns: Columns, options: TableOptions, users: np.ndarray, items: 
         for name, empty in lacks.items():
             must = 'be filled in (or pass missing="drop", or say in missing_words which words mean missing)'
             refuse(columns.where, name, must, empty, np.full(n_rows, "nothing"), columns.place)
+    for name, empty in lacks.items():
+        found.lacking[name] += int(np.count_nonzero(empty))
     return np.flatnonzero(~np.logical_or.reduce(list(lacks.values())))
 
 
@@ -202,7 +266,7 @@ def _numbers(columns: Columns, name: str) -> np.ndarray:
     column = columns.table.column(name)
     if not any(is_kind(column.type) for is_kind in _NUMERIC):
         column = _parsed(columns, name)
-    column = column.cast(pa.float64())
+    column = column.cast(pa.float64(), safe=False)
     values = (pc.fill_null(column, 0.0) if column.null_count else column).to_numpy()
     if np.isfinite(values).all():
         return values
@@ -215,10 +279,14 @@ def _parsed(columns: Columns, name: str) -> pa.ChunkedArray:
     import pandas as pd
 
     column = columns.table.column(name)
-    if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
+    if not is_text(plain_kind(column.type)):
         raise DataError(f"column {name!r} of {columns.where} must hold numbers, got {column.type}; convert it first")
     words = column.cast(pa.string()).to_numpy()
-    numbers = pd.to_numeric(pd.Series(words, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
+    series = pd.Series(words, dtype=object)
+    numbers = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64)
+    if np.isnan(numbers).any():
+        truth = series.str.strip().str.lower().map({"true": 1.0, "false": 0.0}).to_numpy(dtype=np.float64)
+        numbers = np.where(np.isnan(numbers), truth, numbers)
     bad = np.isnan(numbers) & ~column.is_null().to_numpy()
     refuse(
         columns.where, name, "hold numbers", bad, [repr(word) for word in words[bad][:1]] * len(words), columns.place
@@ -226,15 +294,20 @@ def _parsed(columns: Columns, name: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(numbers, from_pandas=True)])
 
 
-def _times(
-    columns: Columns, options: TableOptions, known: Reading | None
-) -> tuple[np.ndarray | None, int, Reading | None]:
+def _times(columns: Columns, options: TableOptions, clock: Clock) -> np.ndarray | None:
+    """Returns the times as ticks (n,) int64, or None where there are none."""
     if options.time is None:
-        return None, 1, known
+        return None
     column, what = columns.table.column(options.time), f"column {options.time!r} of {columns.where}"
-    times, per_second, wild, reading = read_ticks(column, options.time_unit, options.time_format, what, known)
-    shown = column.to_pandas().astype(str).to_numpy() if wild.any() or (times < 0).any() else times
-    must = 'hold seconds since 1970 or dates like 2024-05-01T12:30 (others with time_format="%d/%m/%Y")'
-    refuse(columns.where, options.time, must, wild, shown, columns.place)
-    refuse(columns.where, options.time, "not be before 1970 (negative)", times < 0, shown, columns.place)
-    return times, per_second, reading
+    times, wild = clock.read(column, what, columns.place)
+    has_negative = clock.read_numbers and options.time_unit is None and (times < 0).any()
+    if has_negative or wild.any():
+        shown = column.to_pandas().astype(str).to_numpy()
+        must = 'hold seconds since 1970 or dates like 2024-05-01T12:30 (others with time_format="%d/%m/%Y")'
+        refuse(columns.where, options.time, must, wild, shown, columns.place)
+        bad, remedy = (
+            has_negative & (times < 0),
+            'mend or remove them, or name their unit (time_unit="s") if they are meant',
+        )
+        refuse(columns.where, options.time, "not be before 1970 (negative)", bad, shown, columns.place, remedy)
+    return times

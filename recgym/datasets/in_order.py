@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from recgym.datasets.codes import OWN_CODE
 from recgym.datasets.columns_on_disk import Columns
 from recgym.datasets.gather import Block, Blocks, gather
 from recgym.datasets.table import TableOptions
 from recgym.log.arrange import repeated, small_order, without_duplicates
 
 _AHEAD = 2  # blocks that may wait to be written
+_CODES = 1 << 32  # more than there are codes of items
 
 
 class _OutOfOrder(Exception):
@@ -28,8 +28,10 @@ class _OutOfOrder(Exception):
 
 def columns_in_order(
     blocks: Blocks, options: TableOptions, folder: Path
-) -> tuple[Columns, dict[str, np.ndarray]] | None:
-    """Returns the event columns of a table on disk, and its ids; None if its rows are not in the order of the user ids.
+) -> tuple[Columns, dict[str, np.ndarray], dict[str, Any]] | None:
+    """Returns the event columns of a table on disk, its ids, and how it was read.
+
+    None if its rows are not in the order of the user ids.
 
     Args:
         blocks: What yields the table.
@@ -51,11 +53,13 @@ def columns_in_order(
     users = np.flatnonzero(sink.columns.lengths)
     if not np.array_equal(user_place[users], np.arange(len(users))):
         return None  # ids of rows left out make text of all of them, which sorts otherwise
+    if found.items.has_merged and options.duplicates != "keep":
+        return None  # repeats that are written in two ways were not seen
     if sink.repeats and options.duplicates == "error":
         raise repeated(sink.repeats, found.n_events)
     sink.columns.lengths = sink.columns.lengths[users]
     sink.columns.renumber("items", item_place)
-    return sink.columns, {"user_ids": user_ids, "item_ids": item_ids}
+    return sink.columns, {"user_ids": user_ids, "item_ids": item_ids}, found.about(options)
 
 
 class _Sink:
@@ -125,7 +129,7 @@ class _Sink:
         if self._duplicates != "keep":
             rows = np.arange(len(users)) if rows is None else rows
             choice = "first" if self._duplicates == "error" else self._duplicates
-            kept = without_duplicates(rows, users, columns["items"], OWN_CODE, choice)
+            kept = without_duplicates(rows, users, columns["items"], _CODES, choice)
             self.repeats += len(rows) - len(kept)
             rows = kept
         if rows is not None:

@@ -81,7 +81,7 @@ def read_log(published: Published, files: Files, *, reward: str = "scaled", orde
         columns = {"rewards": loaded.columns["rewards"][rows], "times": times}
         loaded = loaded._replace(users=loaded.users[rows], items=loaded.items[rows], ticks=times, columns=columns)
     described = _described(published, files, loaded.user_ids, loaded.item_ids)
-    return InteractionLog(**loaded.arranged("keep"), **described, **_about(published, reward))
+    return InteractionLog(**loaded.arranged("keep"), **described, **_about(published, reward), source=loaded.about)
 
 
 def write_log(published: Published, files: Files, folder: Path, *, reward: str = "scaled", order: str = "time") -> None:
@@ -93,14 +93,14 @@ def write_log(published: Published, files: Files, folder: Path, *, reward: str =
         if found is None:
             read_log(published, files, reward=reward, order=order).save(folder)
             return
-        columns, ids = found
+        columns, ids, how = found
         saved: dict[str, np.ndarray | Path] = {**columns.finish(), **ids}
         for name, value in _described(published, files, ids["user_ids"], ids["item_ids"]).items():
             if isinstance(value, dict):
                 saved |= {f"{name}/{inner}": column for inner, column in value.items()}
             elif value is not None:
                 saved[name] = value
-        logfiles.save_columns(saved, _about(published, reward), folder)
+        logfiles.save_columns(saved, {**_about(published, reward), "source": how}, folder)
 
 
 def _options(published: Published, reward: str, order: str) -> TableOptions:

@@ -64,8 +64,8 @@ def write_table(
         if found is None and limit is None:
             read_table(source, options, name).save(folder)
             return
-        columns, ids = found or _sorted_on_disk(source, options, limit or 0, Path(temporary))
-        about = {"name": name, "reward": options.transform, "reward_range": columns.reward_range}
+        columns, ids, how = found or _sorted_on_disk(source, options, limit or 0, Path(temporary))
+        about = {"name": name, "reward": options.transform, "reward_range": columns.reward_range, "source": how}
         if options.top_items is not None or options.min_events > 1:
             columns, ids = filtered(columns, ids, options.top_items, options.min_events)
         logfiles.save_columns({**columns.finish(), **ids}, about, folder)
@@ -73,12 +73,12 @@ def write_table(
 
 def _sorted_on_disk(
     source: Path, options: TableOptions, limit: int, folder: Path
-) -> tuple[Columns, dict[str, np.ndarray]]:
-    """Returns the event columns on disk and the ids of a table whose rows come in any order."""
+) -> tuple[Columns, dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the event columns on disk, the ids and how they were read, of a table whose rows come in any order."""
     spool = _Spool(folder)
     found, _ = gather(blocks_of(source, options), options, spool.begin)
     spool.close()
-    return _sorted_columns(spool, found, options, limit)
+    return *_sorted_columns(spool, found, options, limit), found.about(options)
 
 
 def bytes_of(limit: str | int) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,9 +43,17 @@ class TableOptions:
     missing_words: Sequence[str] = MISSING_WORDS  # what stands for a missing value in a CSV file
     min_events: int = 1  # users with fewer events are left out
     top_items: int | None = None  # only so many of the most frequent items are kept
-    separator: str = ","  # of a CSV file
+    separator: str = ","  # of a CSV file: one character or several
     encoding: str = "utf-8"  # of a CSV file
-    time_unit: str | None = None  # of numeric times: "s", "ms", "us" or "ns"; None tells it from their size
+    quote: str | None = '"'  # what a CSV file puts around fields that hold a separator; None: it is an ordinary letter
+    escape: str | None = None  # what a CSV file puts before a letter that is to be ordinary
+    comment: str | None = None  # lines of a CSV file that begin with this letter are left out
+    decimal: str = "."  # of numbers in a CSV file: "." or ","
+    header: int | None = 0  # None: a CSV file begins with its first event
+    names: Sequence[str] = ()  # of the columns of a CSV file, instead of its header; without one "0", "1", ...
+    ties: str = "file"  # order of a user's events of one time: as in the "file", or "shuffle", which no id can tell
+    limits: Mapping[str, int] = field(default_factory=dict)  # what a file may ask of this machine, see `Limits`
+    time_unit: str | None = None  # of numeric times: a unit of `Clock`; None tells it from their size
     time_format: str | None = None  # of dates as text, in the letters of strptime; None reads ISO 8601
 
     @property
@@ -103,7 +111,8 @@ def read_table(
     """
     events.check_duplicates_choice(options.duplicates)
     loaded = load_events(blocks_of(source, options), options)
-    log = InteractionLog(**loaded.arranged(options.duplicates), reward=options.transform, name=name)
+    arranged = loaded.arranged(options.duplicates)
+    log = InteractionLog(**arranged, reward=options.transform, name=name, source=loaded.about)
     if options.top_items is not None:
         log = log.top_items(options.top_items)
     return log.filter_users(options.min_events) if options.min_events > 1 else log
@@ -119,6 +128,7 @@ class Loaded(NamedTuple):
     extra: dict[str, np.ndarray]  # each (n,)
     user_ids: np.ndarray  # (n_users,)
     item_ids: np.ndarray  # (n_items,)
+    about: dict[str, Any]  # how the table was read
 
     def arranged(self, duplicates: str) -> dict[str, Any]:
         """Returns the columns of an `InteractionLog`; the columns here are used up."""
@@ -145,8 +155,14 @@ def load_events(blocks: Blocks, options: TableOptions) -> Loaded:
         columns["times"] = ticks if found.per_second == 1 else ticks // found.per_second
     if options.propensity is not None:
         columns["propensities"] = memory.propensities.finish()
-    extra = {column: pa.chunked_array(parts).to_pandas().to_numpy() for column, parts in memory.extra.items()}
-    return Loaded(users, items, ticks, columns, {name: column.copy() for name, column in extra.items()}, *ids)
+    about = found.about(options)
+    extra = {
+        column: pa.chunked_array(parts, found.taken.extra[column][0]).to_pandas().to_numpy()
+        for column, parts in memory.extra.items()
+    }
+    return Loaded(
+        users, items, ticks, columns, {name: column.copy() for name, column in extra.items()}, ids[0], ids[1], about
+    )
 
 
 class _Memory:

@@ -212,7 +212,15 @@ def require_different(where: str, names: Sequence[str]) -> None:
         raise DataError(f"the columns of {where} must have different names, got {twice} more than once; rename them")
 
 
-def refuse(where: str, column: str, must: str, bad: np.ndarray, values: Any, place: Callable[[int], str]) -> None:
+def refuse(
+    where: str,
+    column: str,
+    must: str,
+    bad: np.ndarray,
+    values: Any,
+    place: Callable[[int], str],
+    remedy: str = "mend or remove them",
+) -> None:
     """Raises a DataError if any row is bad, naming the first.
 
     Args:
@@ -222,12 +230,13 @@ def refuse(where: str, column: str, must: str, bad: np.ndarray, values: Any, pla
         bad: Which rows are bad (n,) bool.
         values: The column (n,), to show the first bad value.
         place: Where a row stands, e.g. `Text.place`.
+        remedy: What to do.
     """
     rows = np.flatnonzero(bad)
     if len(rows):
         raise DataError(
             f"column {column!r} of {where} must {must}, got {values[rows[0]]} in {place(int(rows[0]))} "
-            f"({len(rows)} of {len(bad)} rows); mend or remove them"
+            f"({len(rows)} of {len(bad)} rows); {remedy}"
         )
 
 

@@ -102,6 +102,47 @@ def check_columns(log: InteractionLog) -> None:
             )
 
 
+def tied_share(log: InteractionLog) -> float:
+    """Returns the share of neighbouring events of a user that have one time; 0 where there are no times."""
+    same_user, tied = _neighbours(log)
+    return int(np.count_nonzero(tied)) / max(int(np.count_nonzero(same_user)), 1)
+
+
+def summary(log: InteractionLog) -> dict[str, Any]:
+    """Returns what a log holds and how it was read; see `InteractionLog.summary`."""
+    _, tied = _neighbours(log)
+    ascends = np.count_nonzero(log.items[1:][tied] > log.items[:-1][tied])
+    pairs = log.event_users().astype(np.int64) * log.n_items + log.items
+    times = None if log.times is None or not log.n_events else log.times
+    spans = [None, None] if times is None else [_moment(int(times.min())), _moment(int(times.max()))]
+    return {
+        "events": log.n_events,
+        "users": log.n_users,
+        "items": log.n_items,
+        "first": spans[0],
+        "last": spans[1],
+        "tied": tied_share(log),
+        "tied_ascending": int(ascends) / max(int(np.count_nonzero(tied)), 1),
+        "repeats": 1.0 - len(np.unique(pairs)) / max(log.n_events, 1),
+        "reward_range": log.reward_range,
+        **log.source,
+    }
+
+
+def _neighbours(log: InteractionLog) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which events but the last have one of their user after them, and which of these the same time."""
+    same_user = np.ones(max(log.n_events - 1, 0), dtype=bool)
+    borders = log.offsets[1:-1]
+    same_user[borders[(borders > 0) & (borders < log.n_events)] - 1] = False
+    if log.times is None:
+        return same_user, np.zeros_like(same_user)
+    return same_user, same_user & (log.times[1:] == log.times[:-1])
+
+
+def _moment(seconds: int) -> str:
+    return str(np.datetime64(seconds, "s"))
+
+
 def checked_mask(keep: Any, n_events: int) -> np.ndarray:
     """Returns a mask over events (n_events,) bool, or raises a DataError if it is none."""
     keep = np.asarray(keep)
@@ -137,6 +178,9 @@ def checked(name: str, column: Any, n_events: int) -> np.ndarray:
         raise DataError(f"column {name!r} must hold numbers, got {error}; convert it first") from None
     if numbers.dtype.kind not in "biuf":
         raise DataError(f"column {name!r} must hold numbers, got {array.dtype}; convert it first")
+    if name != "times":
+        with np.errstate(over="ignore"):
+            numbers = numbers.astype(np.float32, copy=False)  # what is checked is what will be held
     bad = np.flatnonzero(~np.isfinite(numbers))
     if name == "times" and not len(bad):
         bad = np.flatnonzero(numbers < 0)

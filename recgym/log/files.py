@@ -28,7 +28,7 @@ def save_log(log: InteractionLog, folder: Path) -> None:
     """Writes a log as one folder; see `InteractionLog.save`."""
     columns = {name: getattr(log, name) for name in _SINGLE if getattr(log, name) is not None}
     columns |= {f"{group}/{name}": column for group in _GROUPS for name, column in getattr(log, group).items()}
-    about = {"name": log.name, "reward": log.reward, "reward_range": log.reward_range}
+    about = {"name": log.name, "reward": log.reward, "reward_range": log.reward_range, "source": dict(log.source)}
     save_columns(columns, about | ({"is_tail": True} if log.is_tail else {}), folder)
 
 
@@ -64,7 +64,7 @@ def open_log(folder: Path) -> dict[str, Any]:
             arguments[name] = column
     low, high = about["reward_range"]
     plain = {"name": about["name"], "reward": about["reward"], "is_tail": about.get("is_tail", False)}
-    return arguments | plain | {"reward_range": (low, high)}
+    return arguments | plain | {"source": about.get("source", {}), "reward_range": (low, high)}
 
 
 def _write_column(folder: Path, stem: str, column: np.ndarray | Path) -> str:

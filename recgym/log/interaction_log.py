@@ -46,6 +46,7 @@ class InteractionLog:
         is_tail: Whether earlier events of these users were split off: rankings need them, see `evaluate_ranking`.
         past: Those events, where they are at hand: the other part of `split_last`, `split_ratio` or `split_time`, of
             the same items, its users found by their ids. It follows the parts one takes of this log, but is not saved.
+        source: How a table was read, as plain values: rows, those dropped by what they lacked, unit of time, ties.
 
     Raises:
         DataError: if the columns do not fit together.
@@ -67,6 +68,7 @@ class InteractionLog:
     name: str = "log"
     is_tail: bool = False
     past: InteractionLog | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         events.check_columns(self)
@@ -188,6 +190,29 @@ class InteractionLog:
         return (
             f"InteractionLog({self.name!r}: {self.n_events:,} events, {self.n_users:,} users, {self.n_items:,} items)"
         )
+
+    @property
+    def tied(self) -> float:
+        """Share of a user's neighbouring events that have one time, so that nothing but a rule tells which was first.
+
+        0 where there are no times; `source["ties"]` says what the rule was.
+        """
+        return events.tied_share(self)
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what the log holds and how it was read, as plain values.
+
+        | name | |
+        |---|---|
+        | `events`, `users`, `items` | how many |
+        | `first`, `last` | earliest and latest time, in UTC; None without times |
+        | `tied` | share of a user's neighbouring events that have one time |
+        | `tied_ascending` | share of those whose items ascend: near 1, the order tells the item ids |
+        | `repeats` | share of events with an item that the same user met before |
+        | `reward_range` | lowest and highest reward |
+        | those of `source` | `rows` read, `dropped` by what they lacked, `time_unit` and whether it was guessed |
+        """
+        return events.summary(self)
 
     def event_columns(self) -> dict[str, np.ndarray]:
         """Returns every event column by name; those that are None are left out."""

@@ -62,7 +62,10 @@ def write_parts(log: InteractionLog, folder: Path, n_parts: int) -> None:
             users |= {f"users/{name}": column[first:last] for name, column in log.users.items()}
             _write(target / f"users-{part:05d}.parquet", users, dtypes)
             _write_events(log, target / f"part-{part:05d}.parquet", first, last, dtypes)
-        about = {"name": log.name, "reward": log.reward, "reward_range": log.reward_range, "is_tail": log.is_tail}
+        about = {
+            **{"name": log.name, "reward": log.reward, "reward_range": log.reward_range},
+            **{"is_tail": log.is_tail, "source": dict(log.source)},
+        }
         store.write_manifest(target, KIND, VERSION, {**about, "first_users": borders, "dtypes": dtypes})
 
 
@@ -95,6 +98,7 @@ def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
         "reward": about["reward"],
         "is_tail": about.get("is_tail", False),
         "reward_range": (low, high),
+        "source": about.get("source", {}),
     }
 
 
