@@ -1,1 +1,1 @@
-"""Benchmarks: what to run is data (suites.py), what came out is rows (results/), README tables are made from rows."""
+"""Benchmarks: what to run is data (suites.py), what came out is rows (results/), tables are made from rows."""

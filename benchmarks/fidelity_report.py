@@ -1,4 +1,4 @@
-"""What the README says of learned users' fidelity: what each way of fitting gives on Coat, and MovieLens-1M."""
+"""What docs/benchmarks.md says of learned users' fidelity: what each way of fitting gives on Coat, and MovieLens-1M."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def present(folder: Path) -> list[str]:
 
 
 def block(name: str, rows: Sequence[Row]) -> str:
-    """Returns what the README says of the suite: tables, circumstances and command."""
+    """Returns what the page says of the suite: tables, circumstances and command."""
     named = dict.fromkeys(row["commit"] + (" with changes" if row["dirty"] == "yes" else "") for row in rows)
     made = f"Made by `python -m benchmarks.run --suite {name}`, then `python -m benchmarks.report`."
     return "\n".join([tables(rows), "", f"Commit {' and '.join(named)}. {made}"])

@@ -1,4 +1,4 @@
-"""What README and LEADERBOARD.md say of Q5: a table per world, made of the rows."""
+"""What README and docs/leaderboard.md say of Q5: a table per world, made of the rows."""
 
 from __future__ import annotations
 

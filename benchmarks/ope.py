@@ -233,7 +233,7 @@ def bandit_estimates(
 
 
 def summarise(rows: list[Row]) -> None:
-    """Prints the tables that the README shows."""
+    """Prints the tables that the page shows."""
     from benchmarks.ope_report import tables
 
     print(tables([{name: str(value) for name, value in row.items()} for row in rows]), flush=True)

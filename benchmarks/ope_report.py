@@ -1,4 +1,4 @@
-"""What the README says of off-policy evaluation: errors against the truth, selection, and what policies earn."""
+"""What docs/benchmarks.md says of off-policy evaluation: errors against the truth, selection, what policies earn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def present(folder: Path) -> list[str]:
 
 
 def block(name: str, rows: Sequence[Row]) -> str:
-    """Returns what the README says of the suite: tables, circumstances and command."""
+    """Returns what the page says of the suite: tables, circumstances and command."""
     first = rows[0]
     commits = " and ".join(
         dict.fromkeys(row["commit"] + (" with changes" if row["dirty"] == "yes" else "") for row in rows)

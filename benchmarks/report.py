@@ -1,7 +1,8 @@
-"""Writes tables and plots of the results into README.md: `python -m benchmarks.report`.
+"""Writes tables and plots of the results into the pages of docs/ and README.md: `python -m benchmarks.report`.
 
-A table stands between `<!-- results:NAME -->` and `<!-- /results:NAME -->`, NAME being the suite. With `--check`
-nothing is written and the exit status is 1 where the README says something else than the rows.
+A table stands between `<!-- results:NAME -->` and `<!-- /results:NAME -->`, NAME being the suite: those of the quality
+suite in docs/leaderboard.md, its best known rows in README.md, all others in docs/benchmarks.md. With `--check` nothing
+is written and the exit status is 1 where a page says something else than the rows.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from benchmarks.suites import FLOORS, SUITES, Suite
 from recgym.store import atomic_file
 
 ROOT = Path(__file__).parent.parent
-LEADERBOARD = "LEADERBOARD.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
+LEADERBOARD = "leaderboard.md"  # beside the page
 
 
-def write(readme: Path, folder: Path) -> None:
-    """Writes the plots of every suite that has rows, and their tables into the README."""
+def write(page: Path, folder: Path) -> None:
+    """Writes the plots of every suite that has rows, and their tables into the pages."""
     for suite in _with_rows(folder):
         plots(suite, Results(folder / f"{suite.name}.csv"), folder)
     for name in speed_report.present(folder):
         speed_report.plot(name, Results(folder / f"{name}.csv"), folder)
     if quality_report.present(folder):
         quality_report.plot(folder)
-    for path, fill in _pages(readme, folder).items():
+    for path, fill in _pages(page, folder).items():
         text = fill(path.read_text(encoding="utf-8"), folder)
         with atomic_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -41,21 +43,26 @@ def leaderboard(text: str, folder: Path) -> str:
     return put(text, {quality_report.NAME: quality_report.page(folder)}, LEADERBOARD)
 
 
-def _pages(readme: Path, folder: Path) -> Mapping[Path, Callable[[str, Path], str]]:
-    """Returns the pages that rows are written into, and what fills them; a README elsewhere stands alone."""
-    page = readme.parent / LEADERBOARD
-    beside = page.exists() and bool(quality_report.present(folder))
-    return {readme: filled} | ({page: leaderboard} if beside else {})
+def short(text: str, folder: Path) -> str:
+    """Returns a README with the few rows of the quality suite that it shows put in place."""
+    return put(text, {quality_report.NAME: quality_report.short(folder)}, "the README")
+
+
+def _pages(page: Path, folder: Path) -> Mapping[Path, Callable[[str, Path], str]]:
+    """Returns the pages that rows are written into, and what fills them; a page elsewhere stands alone."""
+    pages: dict[Path, Callable[[str, Path], str]] = {page: filled}
+    if quality_report.present(folder):
+        others = {page.parent / LEADERBOARD: leaderboard, page.parent.parent / "README.md": short}
+        pages |= {path: fill for path, fill in others.items() if path.exists()}
+    return pages
 
 
 def filled(text: str, folder: Path) -> str:
-    """Returns a README with the block of every suite that has rows put in place."""
+    """Returns the page of results with the block of every suite that has rows put in place."""
     blocks = {suite.name: block(suite, Results(folder / f"{suite.name}.csv").rows()) for suite in _with_rows(folder)}
     for other in (ope_report, fidelity_report, simulated, speed_report):
         blocks |= {name: other.block(name, Results(folder / f"{name}.csv").rows()) for name in other.present(folder)}
-    if quality_report.present(folder):
-        blocks[quality_report.NAME] = quality_report.block(folder)
-    return put(text, blocks, "the README")
+    return put(text, blocks, "the page")
 
 
 def put(text: str, blocks: Mapping[str, str], where: str) -> str:
@@ -77,7 +84,7 @@ def put(text: str, blocks: Mapping[str, str], where: str) -> str:
 
 
 def block(suite: Suite, rows: Sequence[Row]) -> str:
-    """Returns what the README says of a suite: table, paired differences, protocol, commands and plots."""
+    """Returns what the page says of a suite: table, paired differences, protocol, commands and plots."""
     singles = in_order(suite, rows)
     if len(found := protocols(rows)) != 1:
         raise SystemExit(
@@ -94,10 +101,10 @@ def block(suite: Suite, rows: Sequence[Row]) -> str:
         "",
         f"Made by `python -m benchmarks.run --suite {suite.name}`, then `python -m benchmarks.report`.",
         "",
-        f"![{suite.title}: values with intervals](benchmarks/results/{suite.name}.png)",
+        f"![{suite.title}: values with intervals](../benchmarks/results/{suite.name}.png)",
     ]
     if any(int(row["n_steps"]) for row in singles):
-        parts.append(f"![{suite.title}: learning curves](benchmarks/results/{suite.name}-curves.png)")
+        parts.append(f"![{suite.title}: learning curves](../benchmarks/results/{suite.name}-curves.png)")
     return "\n".join(parts)
 
 
@@ -169,14 +176,14 @@ def _with_rows(folder: Path) -> list[Suite]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, then writes or checks."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where README and rows differ")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where pages and rows differ")
+    parser.add_argument("--page", type=Path, default=PAGE, help="with leaderboard.md beside it and README.md above")
     parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the rows (default: %(default)s)")
     given = parser.parse_args(arguments)
     if not given.check:
-        write(given.readme, given.results)
+        write(given.page, given.results)
         return
-    for path, fill in _pages(given.readme, given.results).items():
+    for path, fill in _pages(given.page, given.results).items():
         text = path.read_text(encoding="utf-8")
         if fill(text, given.results) != text:
             print(f"{path} differs from the rows in {given.results}; run python -m benchmarks.report", file=sys.stderr)

@@ -27,7 +27,13 @@ from recgym.commands.ending import ended
 from recgym.metrics import Interval, paired_difference
 
 ROOT = Path(__file__).parent.parent
-GENERATED = ("benchmarks/results", "README.md", "demo")  # changes here do not make a working tree dirty
+GENERATED = (  # changes here do not make a working tree dirty
+    "benchmarks/results",
+    "README.md",
+    "docs/benchmarks.md",
+    "docs/leaderboard.md",
+    "demo",
+)
 
 
 def run(

@@ -74,7 +74,7 @@ def present(folder: Path) -> list[str]:
 
 
 def block(name: str, rows: Sequence[Row]) -> str:
-    """Returns what the README says of them."""
+    """Returns what the page says of them."""
     lines = [f"| {ENV_ID} | earns | DDPG earns | DDPG more, paired | sessions |", "|---|---|---|---|---|"]
     by_who = {(row["metric"], row["agent"]): row for row in rows}
     for other in SESSIONS:

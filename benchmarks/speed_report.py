@@ -1,4 +1,4 @@
-"""What the README says of speed: a table per size, ratios to the fastest reader, and how cost grows, as a plot."""
+"""What docs/benchmarks.md says of speed: a table per size, ratios to the fastest reader, how cost grows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def present(folder: Path) -> list[str]:
 
 
 def block(name: str, rows: Sequence[Row]) -> str:
-    """Returns what the README says of a subject: tables, circumstances, command and plot."""
+    """Returns what the page says of a subject: tables, circumstances, command and plot."""
     of_files = [row for row in rows if _task(row) in _FROM_FILE]
     others = [row for row in rows if _task(row).split(",")[0] not in _FROM_FILE]
     parts = [_files(of_files, rows), ""] if of_files else []
@@ -40,7 +40,7 @@ def block(name: str, rows: Sequence[Row]) -> str:
         "",
         f"Made by `python -m benchmarks.speed {name.removeprefix('speed_')}`, then `python -m benchmarks.report`.",
     ]
-    return "\n".join([*parts, "", f"![{TITLES[name]}](benchmarks/results/{name}.png)"] if of_files else parts)
+    return "\n".join([*parts, "", f"![{TITLES[name]}](../benchmarks/results/{name}.png)"] if of_files else parts)
 
 
 def plot(name: str, results: Results, folder: Path) -> None:

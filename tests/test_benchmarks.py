@@ -130,7 +130,7 @@ def written(tmp_path, monkeypatch):
 
 def test_report_writes_what_check_then_accepts(written):
     readme, results = written
-    arguments = ["--readme", str(readme), "--results", str(results.path.parent)]
+    arguments = ["--page", str(readme), "--results", str(results.path.parent)]
     with pytest.raises(SystemExit, match="1"):
         report.main([*arguments, "--check"])
     assert readme.read_text() == README
@@ -152,7 +152,7 @@ def test_report_writes_what_check_then_accepts(written):
 
 def test_check_sees_a_changed_row_and_a_changed_table(written):
     readme, results = written
-    arguments = ["--readme", str(readme), "--results", str(results.path.parent)]
+    arguments = ["--page", str(readme), "--results", str(results.path.parent)]
     report.main(arguments)
     text = readme.read_text()
     readme.write_text(text.replace("0.250 [", "0.350 ["))

@@ -1,4 +1,4 @@
-"""What README and LEADERBOARD.md say of the quality suite is what the rows say."""
+"""What README and leaderboard.md say of the quality suite is what the rows say."""
 
 import numpy as np
 import pytest
@@ -71,26 +71,28 @@ def test_the_page_has_both_checkpoints_commands_and_plots(folder):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     page = quality_report.page(folder)
     assert "| sqn | final | x | 0.500" in page and "| sqn | chosen on validation | x | 0.250" in page
-    assert "`make ease`" in page and "![Q2: learning curves](benchmarks/results/quality_q2-curves.png)" in page
+    assert "`make ease`" in page and "![Q2: learning curves](../benchmarks/results/quality_q2-curves.png)" in page
 
 
 def test_readme_and_page_are_filled_and_checked(folder, tmp_path_factory, capsys):
     readme = tmp_path_factory.mktemp("pages") / "README.md"
-    page = readme.parent / report.LEADERBOARD
-    for path in (readme, page):
+    first = readme.parent / "docs" / "benchmarks.md"
+    page = first.parent / report.LEADERBOARD
+    first.parent.mkdir()
+    for path in (first, readme, page):
         path.write_text(MARKERS)
     with pytest.raises(SystemExit, match="1"):
-        report.main(["--check", "--readme", str(readme), "--results", str(folder)])
-    report.main(["--readme", str(readme), "--results", str(folder)])
-    assert "**Q2: MovieLens-1M, full ranking**" in readme.read_text() and "## Q2:" in page.read_text()
-    report.main(["--check", "--readme", str(readme), "--results", str(folder)])
+        report.main(["--check", "--page", str(first), "--results", str(folder)])
+    report.main(["--page", str(first), "--results", str(folder)])
+    assert "| sqn (RL) | 0.250 [0.150, 0.350] |" in readme.read_text() and "## Q2:" in page.read_text()
+    report.main(["--check", "--page", str(first), "--results", str(folder)])
     page.write_text(page.read_text().replace("0.250", "0.350"))
     with pytest.raises(SystemExit, match="1"):
-        report.main(["--check", "--readme", str(readme), "--results", str(folder)])
-    assert "LEADERBOARD.md differs from the rows" in capsys.readouterr().err
+        report.main(["--check", "--page", str(first), "--results", str(folder)])
+    assert "leaderboard.md differs from the rows" in capsys.readouterr().err
     page.write_text("no markers")
-    with pytest.raises(SystemExit, match=r"LEADERBOARD.md must have the lines <!-- results:quality --> and .* got 0"):
-        report.main(["--readme", str(readme), "--results", str(folder)])
+    with pytest.raises(SystemExit, match=r"leaderboard.md must have the lines <!-- results:quality --> and .* got 0"):
+        report.main(["--page", str(first), "--results", str(folder)])
 
 
 def test_without_rows_nothing_is_said(tmp_path):

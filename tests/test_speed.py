@@ -54,14 +54,14 @@ def test_block_shows_ratios_to_the_fastest_reader_of_that_size(results):
 def test_readme_gets_the_block_and_the_plot(results, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# x\n<!-- results:speed_data -->\n<!-- /results:speed_data -->\nafter\n")
-    report.main(["--readme", str(readme), "--results", str(tmp_path)])
+    report.main(["--page", str(readme), "--results", str(tmp_path)])
     assert "| 1,000 | ingest | recgym | 3.00 | 1.5 |" in readme.read_text()
     assert readme.read_text().endswith("<!-- /results:speed_data -->\nafter\n")
     assert (tmp_path / "speed_data.png").stat().st_size > 5_000
-    report.main(["--check", "--readme", str(readme), "--results", str(tmp_path)])
+    report.main(["--check", "--page", str(readme), "--results", str(tmp_path)])
     speed.store(figures("recgym", "ingest", 1000, 4.0), results, LOAD)
     with pytest.raises(SystemExit):
-        report.main(["--check", "--readme", str(readme), "--results", str(tmp_path)])
+        report.main(["--check", "--page", str(readme), "--results", str(tmp_path)])
 
 
 def test_too_little_disk_is_told_before_anything_is_written(monkeypatch):

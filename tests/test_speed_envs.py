@@ -37,7 +37,7 @@ def test_the_readme_gets_a_table_without_a_plot(tmp_path):
     speed.store(speed_envs._quoted(), kept, "quiet")
     readme = tmp_path / "README.md"
     readme.write_text("<!-- results:speed_envs -->\n<!-- /results:speed_envs -->\n")
-    report.main(["--readme", str(readme), "--results", str(tmp_path)])
+    report.main(["--page", str(readme), "--results", str(tmp_path)])
     text = readme.read_text()
     assert "| SingleItem-Static-v0 | SARDINE 1.0.8 (quoted) | 6,920 steps/s |" in text
     assert "python -m benchmarks.speed envs" in text and ".png" not in text and "of a process of its own" not in text

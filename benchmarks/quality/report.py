@@ -1,4 +1,4 @@
-"""What README and LEADERBOARD.md say of the quality suite: tables, paired differences and plots, made of the rows."""
+"""What README and docs/leaderboard.md say of the quality suite: tables, paired differences, plots, made of rows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from benchmarks.quality.tasks import TITLES
 NAME = "quality"
 _METRICS = ("hit_rate@10", "ndcg@10")
 _FLOORS = ("uniform", "popularity", "recent popularity")
+_SHORT = "Q2"  # what README shows of it: floors, closed forms, and each learner beside its control
+_SHOWN = (*_FLOORS, "item_knn", "ease", "ddpg", "gru cross-entropy", "sqn", "gru cross-entropy x4", "sqn x4")
 
 
 def present(folder: Path) -> list[str]:
@@ -23,24 +25,24 @@ def present(folder: Path) -> list[str]:
     return [name for name, (rows, _) in TABLES.items() if rows(folder)]
 
 
-def block(folder: Path) -> str:
-    """Returns what the README says: the table of every protocol, at the checkpoint chosen on validation."""
-    parts = ["Every row with its checkpoints, budget and command: [LEADERBOARD.md](LEADERBOARD.md).", ""]
-    for name in present(folder):
-        parts += [f"**{name}: {_title(name)}**", "", TABLES[name][1](folder), ""]
-    return "\n".join(
-        [*parts, "Made by `python -m benchmarks.run --suite quality`, then `python -m benchmarks.report`."]
-    )
+def short(folder: Path) -> str:
+    """Returns what README says: a few rows of Q2, at the checkpoint chosen on validation."""
+    lines = ["| agent | hit_rate@10 | ndcg@10 | seeds | trained in |", "|---|---|---|---|---|"]
+    found = {row["agent"]: row for row in ranked(Store(folder, _SHORT))}
+    lines += [
+        _line(found[agent], [cell(found[agent], metric) for metric in _METRICS]) for agent in _SHOWN if agent in found
+    ]
+    return "\n".join([*lines, "", f"{_SHORT}: {_title(_SHORT)}. {_words(list(found.values()))}"])
 
 
 def page(folder: Path) -> str:
-    """Returns what LEADERBOARD.md says of the ranking protocols: all rows, their circumstances, plots."""
+    """Returns what docs/leaderboard.md says of the ranking protocols: all rows, their circumstances, plots."""
     parts: list[str] = []
     for name in present(folder):
         parts += [f"## {name}: {_title(name)}", "", TABLES[name][1](folder), ""]
         if name in TITLES:
             parts += [_details(name, folder), ""]
-        parts += [f"![{name}: {what}](benchmarks/results/{file})" for what, file in _plots(name, folder)] + [""]
+        parts += [f"![{name}: {what}](../benchmarks/results/{file})" for what, file in _plots(name, folder)] + [""]
     return "\n".join(parts).rstrip()
 
 
@@ -98,11 +100,9 @@ def table(name: str, folder: Path) -> str:
     by_agent: dict[str, dict[str, Row]] = {}
     for row in rows:
         by_agent.setdefault(row["agent"], {})[row["group"]] = row
-    for agent, of in by_agent.items():
+    for of in by_agent.values():
         cells = [cell(of[group], metric) for group in groups for metric in _METRICS]
-        last = next(iter(of.values()))
-        label = f"{agent} (RL)" if last["rl"] == "yes" else agent
-        lines.append(f"| {label} | {' | '.join(cells)} | {last['n_seeds']} | {float(last['seconds']):.0f} s |")
+        lines.append(_line(next(iter(of.values())), cells))
     for label, *numbers in entries.QUOTED.get(name, ()):
         lines.append(f"| *{label}* | {' | '.join(f'*{number}*' for number in numbers)} | | |")
     missing = [entry.name for entry in entries.ROWS[name] if entry.name not in by_agent]
@@ -115,6 +115,11 @@ def cell(row: Row, metric: str, sign: str = "") -> str:
     """Returns a number with its interval."""
     low, high = (float(row[f"{metric}{end}"]) for end in ("_low", "_high"))
     return f"{float(row[metric]):{sign}.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _line(row: Row, cells: Sequence[str]) -> str:
+    label = f"{row['agent']} (RL)" if row["rl"] == "yes" else row["agent"]
+    return f"| {label} | {' | '.join(cells)} | {row['n_seeds']} | {float(row['seconds']):.0f} s |"
 
 
 def _pairs(store: Store) -> list[str]:
