@@ -63,6 +63,20 @@ def check_finite(**numbers: float) -> None:
             raise DataError(f"{name} must be a finite number, got {number!r}; give e.g. 0.0")
 
 
+def check_within(low: float, high: float, /, **numbers: float) -> None:
+    """Raises DataError unless every number lies between `low` and `high`, or is finite where they are not.
+
+    Example:
+        >>> check_within(0.0, 1.0, inertia=5)
+        Traceback (most recent call last):
+        recgym.errors.DataError: inertia must be a number from 0 to 1, got 5; choose one of these
+    """
+    for name, number in numbers.items():
+        if not is_number(number) or not low <= number <= high:
+            span = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
+            raise DataError(f"{name} must be a number {span}, got {number!r}; choose one of these")
+
+
 def check_whole(**numbers: int) -> None:
     """Raises DataError unless every number is a whole one."""
     for name, number in numbers.items():
@@ -97,6 +111,12 @@ def check_items(user_items: np.ndarray, catalog_items: np.ndarray, least: int) -
         raise DataError(
             f"n_items must be at least frame_size + k = {least}, got {len(catalog_items)}; lower frame_size or k"
         )
+
+
+def check_slate(k: int, n_candidates: int | None) -> None:
+    """Raises DataError if a slate has more places than there are candidates (None: all items are)."""
+    if n_candidates is not None and k > n_candidates:
+        raise DataError(f"k must be at most n_candidates = {n_candidates}, got {k}; lower k or raise n_candidates")
 
 
 def reset_mask(mask: Any, n_rows: int) -> np.ndarray | None:

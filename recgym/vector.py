@@ -17,7 +17,16 @@ from recgym.actions import ActionMapper, EmbeddingActions, ItemActions
 from recgym.catalog import Catalog
 from recgym.errors import ActionError, DataError
 from recgym.infos import Infos
-from recgym.options import asked_users, check_choice, check_finite, check_items, check_sizes, reset_mask, row_seeds
+from recgym.options import (
+    asked_users,
+    check_choice,
+    check_finite,
+    check_items,
+    check_sizes,
+    check_slate,
+    reset_mask,
+    row_seeds,
+)
 from recgym.render import METADATA, as_image, as_text
 from recgym.sessions import ALL, Sessions
 from recgym.spaces import OBSERVATIONS, observation_space, observe
@@ -130,6 +139,7 @@ class RecVectorEnv(VectorEnv):
         check_sizes(num_envs=num_envs, frame_size=frame_size, horizon=horizon, k=k, max_episode_steps=limit)
         check_finite(miss_reward=miss_reward)
         check_items(users.item_ids, catalog.item_ids, frame_size + k)
+        check_slate(k, getattr(users, "n_candidates", None))
         self.num_envs = num_envs
         self.users, self.catalog, self.recipe = users, catalog, recipe
         self.frame_size, self.k = frame_size, k

@@ -78,6 +78,8 @@ def populate(
     servable = serve(n_users, split, split_seed, test_size)
     check_sizes(n_items=n_items, n_topics=n_topics, dim=dim)
     check_whole(seed=seed)
+    if n_items < n_topics:
+        raise DataError(f"n_items must be at least n_topics = {n_topics}, got {n_items}; lower n_topics")
     topic = np.arange(n_items) % n_topics
     centres = _unit(normals(seed, n_topics * dim, _CENTRES).reshape(n_topics, dim))
     own = _unit(normals(seed, n_items * dim, _NOISE).reshape(n_items, dim))

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from recgym.catalog import Catalog
-from recgym.options import check_sizes, check_whole
+from recgym.options import check_sizes, check_whole, check_within
 from recgym.rng import normals, uniforms
 from recgym.users.parts.base import Items
 from recgym.users.parts.choice import Proportional
@@ -61,7 +61,8 @@ def world(
         quality_noise: Standard deviation of an item's quality around its topic's.
     """
     servable = serve(n_users, split, split_seed, test_size)
-    check_sizes(n_items=n_items)
+    check_sizes(n_items=n_items, n_candidates=n_candidates)
+    check_within(0.0, np.inf, quality_noise=quality_noise)
     check_whole(seed=seed)
     topic = np.arange(n_items) % N_TOPICS
     means = np.concatenate([np.linspace(-3.0, 0.0, _BAD_TOPICS), np.linspace(0.0, 3.0, N_TOPICS - _BAD_TOPICS)])

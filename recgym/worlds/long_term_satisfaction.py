@@ -8,10 +8,21 @@ for a bait now, but baits wear satisfaction down. **Ends**: never by itself; `ho
 
 **Planning pays**: who shows the most engaging item now shows baits, and does worse than who never does.
 
-**Differs** from RecSim 0.2.4: satisfaction is 30 times as sensitive (0.3 for 0.01), because at its own setting baits
-win for ever; `sensitivity=0.01` brings that back. Items are drawn once; all may be shown.
+**Differs** from RecSim 0.2.4, which `setting="recsim"` brings back:
 
-Source: Ie et al. (2019), RecSim, section 6.
+| | here | RecSim 0.2.4 |
+|---|---|---|
+| `sensitivity` of satisfaction | 0.3 | 0.01: baits win for ever |
+| `deviation` of log engagement | 0.1 | 1.0 |
+| exposure at the start (`first`) | normal | uniform within +-1.67 |
+| documents that may be shown (`n_candidates`) | all 200 | 20, new at each step |
+
+Under both settings documents come from a catalog that is drawn once, one from each twentieth of it, whose baits are in
+no order (RecSim draws new ones without end); 60 steps truncate (its budget of 60 terminates); an observation is the past
+(its is the bait of every candidate); every draw is seeded. RecSim's own figures over 60 steps: a random item 946, the
+most bait of 20 1110, the least 765.
+
+Source: Ie et al. (2019), RecSim, section 6; RecSim 0.2.4 for its constants.
 """
 
 from __future__ import annotations
@@ -19,11 +30,11 @@ from __future__ import annotations
 import numpy as np
 
 from recgym.catalog import Catalog
-from recgym.options import check_sizes, check_whole
+from recgym.options import check_choice, check_sizes, check_whole
 from recgym.rng import uniforms
 from recgym.users.parts.base import Items
 from recgym.users.parts.choice import First
-from recgym.users.parts.satisfaction import LongTermSatisfaction
+from recgym.users.parts.satisfaction import RECSIM, LongTermSatisfaction
 from recgym.users.simulated import SimulatedUsers
 from recgym.worlds.generated import serve
 
@@ -35,7 +46,11 @@ def world(
     frame_size: int = 10,
     n_users: int = 1_000,
     n_items: int = 200,
-    sensitivity: float = 0.3,
+    setting: str = "recgym",
+    sensitivity: float | None = None,
+    deviation: float | None = None,
+    first: str | None = None,
+    n_candidates: int | None = None,
     seed: int = 0,
     split: str = "train",
     split_seed: int = 0,
@@ -47,22 +62,31 @@ def world(
         frame_size: Of the environment; sessions open with empty frames.
         n_users: People; they differ in luck only.
         n_items: Items.
-        sensitivity: How fast exposure tells on satisfaction.
+        setting: `"recgym"`, or `"recsim"`: the numbers of RecSim 0.2.4 for the four options that follow.
+        sensitivity: How fast exposure tells on satisfaction; None: the setting's, as for the next three.
+        deviation: Standard deviation of log engagement.
+        first: Exposure at the start: `"normal"` or `"uniform"`.
+        n_candidates: How many items may be shown at a step; by default all.
         seed: Which world.
         split: Who is served: `"train"`, `"test"` or `"all"`.
         split_seed: Who is held out.
         test_size: How many are held out: a share between 0 and 1, or a count of people.
     """
     servable = serve(n_users, split, split_seed, test_size)
+    check_choice("setting", setting, ("recgym", "recsim"))
     check_sizes(n_items=n_items)
     check_whole(seed=seed)
     bait = uniforms(seed, n_items, _BAIT)
     vectors = np.stack([bait, 1.0 - bait], axis=1)
+    asked = {"sensitivity": sensitivity, "deviation": deviation, "first": first}
+    given = {name: value for name, value in asked.items() if value is not None}
+    recsim = setting == "recsim"
     users = SimulatedUsers(
         Items.of(vectors, None, bait),
         np.zeros((n_users, 2)),
         First(),
-        (LongTermSatisfaction(sensitivity=sensitivity),),
+        (LongTermSatisfaction(**{**(RECSIM if recsim else {}), **given}),),
+        n_candidates=20 if n_candidates is None and recsim else n_candidates,
         servable=servable,
     )
     return Catalog(vectors, users.item_ids, "raw"), users

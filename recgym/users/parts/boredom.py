@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from recgym.options import check_choice, check_sizes, check_within
 from recgym.users.parts.base import Items, Luck, Part, Shown
 
 
@@ -27,6 +28,11 @@ class Boredom(Part):
     lasts: int = 5
     drop: float = 20.0
     scope: Literal["topic", "everything"] = "topic"
+
+    def __post_init__(self) -> None:
+        check_sizes(limit=self.limit, window=self.window, lasts=self.lasts)
+        check_within(0.0, np.inf, drop=self.drop)
+        check_choice("scope", self.scope, ("topic", "everything"))
 
     def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns memories of nobody bored (R, n_topics * (limit + 1)): ages of answers, then slates to go."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recgym.options import check_within
 from recgym.users.parts.base import Luck, Part, Shown
 
 
@@ -20,6 +21,9 @@ class InterestEvolution(Part):
     """
 
     rest: float = 0.3  # step size at taste 0; it falls to nothing at -1 and 1
+
+    def __post_init__(self) -> None:
+        check_within(0.0, 1.0, rest=self.rest)
 
     def move(self, own: np.ndarray, shown: Shown, taste: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns tastes (B, d) after the answers, one place after the other."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recgym.options import check_within
 from recgym.users.parts.base import Luck, Part, Shown
 
 
@@ -17,6 +18,9 @@ class Influence(Part):
     """
 
     inertia: float = 0.95  # share of the old direction in the new
+
+    def __post_init__(self) -> None:
+        check_within(0.0, 1.0, inertia=self.inertia)
 
     def move(self, own: np.ndarray, shown: Shown, taste: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns tastes (B, d) of unchanged length."""
@@ -36,6 +40,9 @@ class Wandering(Part):
     """
 
     deviation: float = 0.02  # of each dimension, per slate
+
+    def __post_init__(self) -> None:
+        check_within(0.0, np.inf, deviation=self.deviation)
 
     def move(self, own: np.ndarray, shown: Shown, taste: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns tastes (B, d) of unchanged length."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recgym.options import check_within
 from recgym.users.parts.base import Items, Luck, Part, Shown
 
 
@@ -20,6 +21,10 @@ class Patience(Part):
 
     start_patience: float = 10.0
     step: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_within(1.0, np.inf, start_patience=self.start_patience)
+        check_within(0.0, np.inf, step=self.step)
 
     def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns full patience (R, 1)."""
@@ -43,6 +48,9 @@ class Distraction(Part):
     """
 
     probability: float = 0.025
+
+    def __post_init__(self) -> None:
+        check_within(0.0, 1.0, probability=self.probability)
 
     def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns who has left (R, 1): nobody."""

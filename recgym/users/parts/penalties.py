@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recgym.options import check_within
 from recgym.users.parts.base import Part, Shown
 
 
@@ -17,6 +18,9 @@ class PositionPenalty(Part):
     """
 
     weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_within(0.0, np.inf, weight=self.weight)
 
     def appeal(self, own: np.ndarray, shown: Shown, appeal: np.ndarray) -> np.ndarray:
         """Returns appeal (B, k) less the penalty."""
@@ -31,6 +35,9 @@ class SimilarityPenalty(Part):
     """
 
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_within(0.0, np.inf, weight=self.weight)
 
     def appeal(self, own: np.ndarray, shown: Shown, appeal: np.ndarray) -> np.ndarray:
         """Returns appeal (B, k) less the penalty; a slate of one item has none."""

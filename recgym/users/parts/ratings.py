@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recgym.options import check_finite, check_within
 from recgym.users.parts.base import Luck, Part, Shown
 
 
@@ -22,6 +23,11 @@ class Ratings(Part):
     noise: float = 0.5  # standard deviation
     low: float = 1.0
     high: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_finite(mean=self.mean, taste_weight=self.taste_weight, quality_weight=self.quality_weight, low=self.low)
+        check_within(0.0, np.inf, noise=self.noise)
+        check_within(self.low, np.inf, high=self.high)
 
     @property
     def bounds(self) -> tuple[float, float]:  # type: ignore[override]

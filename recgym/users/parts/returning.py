@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recgym.options import check_sizes, check_within
 from recgym.users.parts.base import Items, Luck, Part, Shown
 
 
@@ -23,6 +24,12 @@ class Returning(Part):
     visit: int = 5
     base: float = 0.1
     weight: float = 0.6
+
+    def __post_init__(self) -> None:
+        check_sizes(visit=self.visit)
+        check_within(1.0, np.inf, days=self.days)
+        check_within(0.0, 1.0, base=self.base)
+        check_within(0.0, np.inf, weight=self.weight)
 
     def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns memories (R, 3): slates and joy of the visit, and the day."""

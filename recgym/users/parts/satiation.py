@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recgym.options import check_within
 from recgym.users.parts.base import Items, Luck, Part, Shown
 
 
@@ -19,6 +20,10 @@ class Satiation(Part):
 
     keeps: float = 0.8  # share that is left a slate later
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_within(0.0, 1.0, keeps=self.keeps)
+        check_within(0.0, np.inf, weight=self.weight)
 
     def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns satiations of nothing (R, n_topics)."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
+from recgym.options import check_choice, check_finite, check_within
 from recgym.users.parts.base import Items, Luck, Part, Shown
+
+RECSIM: dict[str, Any] = {"sensitivity": 0.01, "deviation": 1.0, "first": "uniform"}  # where 0.2.4 differs
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,8 @@ class LongTermSatisfaction(Part):
     `exp(N((bait * c + good * (1 - c)) * satisfaction, deviation))`, and moves n to
     `memory * n - 2 * (c - 1/2) + N(0, noise)`. Without an answer n stays.
 
-    Source: RecSim's long-term satisfaction (Ie et al. 2019, section 6; constants of version 0.2.4 but for
-    `sensitivity`: at its 0.01 satisfaction hardly moves, and baits win for ever).
+    Source: RecSim's long-term satisfaction (Ie et al. 2019, section 6). `RECSIM` holds what version 0.2.4 has other
+    than here: there satisfaction hardly moves, and baits win for ever.
     """
 
     sensitivity: float = 0.3
@@ -26,7 +30,14 @@ class LongTermSatisfaction(Part):
     noise: float = 0.05
     bait: float = 5.0  # log engagement of a bait at full satisfaction
     good: float = 4.0  # log engagement of a good item
-    deviation: float = 0.1
+    deviation: float = 0.1  # of log engagement
+    first: Literal["normal", "uniform"] = "normal"  # exposure at the start: N(0, 1), or within +-0.5 / (1 - memory)
+
+    def __post_init__(self) -> None:
+        check_finite(bait=self.bait, good=self.good)
+        check_within(0.0, np.inf, sensitivity=self.sensitivity, noise=self.noise, deviation=self.deviation)
+        check_within(0.0, 0.999, memory=self.memory)
+        check_choice("first", self.first, ("normal", "uniform"))
 
     @property
     def bounds(self) -> tuple[float, float]:  # type: ignore[override]
@@ -34,8 +45,8 @@ class LongTermSatisfaction(Part):
         return 0.0, float(np.exp(max(self.bait, self.good) + 4.0 * self.deviation))
 
     def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
-        """Returns exposures (R, 1), standard normal."""
-        return luck.normal(1)
+        """Returns first exposures (R, 1)."""
+        return luck.normal(1) if self.first == "normal" else (luck.uniform(1) - 0.5) / (1.0 - self.memory)
 
     def worth(self, own: np.ndarray, shown: Shown, worth: np.ndarray, luck: Luck | None) -> np.ndarray:
         """Returns engagement (B, k), instead of what answers were worth so far; without luck, its mean."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recgym.options import check_within
 from recgym.users.parts.base import Items, Luck, Part, Shown
 
 
@@ -23,6 +24,10 @@ class WatchBudget(Part):
     length: float = 4.0  # minutes of every item
     refund: float = 0.9 / 3.4  # minutes of budget won per minute and unit of quality
     idle: float = 0.5  # minutes that a slate costs of which nothing is answered
+
+    def __post_init__(self) -> None:
+        check_within(0.0, np.inf, start_budget=self.start_budget, refund=self.refund, idle=self.idle)
+        check_within(np.nextafter(0.0, 1.0), np.inf, length=self.length)
 
     @property
     def bounds(self) -> tuple[float, float]:  # type: ignore[override]
