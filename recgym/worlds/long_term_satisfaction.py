@@ -18,8 +18,8 @@ for a bait now, but baits wear satisfaction down. **Ends**: never by itself; `ho
 | documents that may be shown (`n_candidates`) | all 200 | 20, new at each step |
 
 Under both settings documents come from a catalog that is drawn once, one from each twentieth of it, whose baits are in
-no order (RecSim draws new ones without end); 60 steps truncate (its budget of 60 terminates); an observation is the past
-(its is the bait of every candidate); every draw is seeded. RecSim's own figures over 60 steps: a random item 946, the
+no order (RecSim draws new ones without end); 60 steps truncate (its budget of 60 terminates); observed is the past
+(there, the bait of every candidate); every draw is seeded. RecSim's own figures over 60 steps: a random item 946, the
 most bait of 20 1110, the least 765.
 
 Source: Ie et al. (2019), RecSim, section 6; RecSim 0.2.4 for its constants.
