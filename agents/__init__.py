@@ -49,8 +49,10 @@ _PUBLIC = {  # name -> module that defines it; loaded on first use
     "fit": "agents.train",
     "fit_detector": "agents.anomaly",
     "fit_online": "agents.train",
+    "load": "agents.saving",
     "make_encoder": "agents.encoders",
     "polyak_update": "agents.networks",
+    "save": "agents.saving",
     "together": "agents.reports",
 }
 

@@ -223,7 +223,8 @@ class BCQ(EmbeddingAgent):
     def best(self, state: tuple[torch.Tensor, ...], points: torch.Tensor) -> torch.Tensor:
         """Returns, of the actions made from n latent points (B, n, latent_dim), those the first critic values most."""
         actions = self.nets.perturbator(*state, self.nets.generator.decode(*state, points))  # (B, n, d)
-        seen = seen_by_critic(actions, self.vectors[:-1], self.shown[:-1], self.config)
+        n = self.sizes[0]  # critics know what an item is from those they were trained with
+        seen = seen_by_critic(actions, self.vectors[:n], self.shown[:n], self.config)
         choice = self.nets.critics.first_value(*state, seen).argmax(dim=1)  # (B,)
         return actions[torch.arange(len(actions), device=self.device), choice]
 

@@ -16,6 +16,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -283,6 +284,22 @@ class D3rlpyAgent:
         self.algorithm, self.catalog, self.frame_size = algorithm, catalog, frame_size
         self.item_ids, self.reward = catalog.item_ids, catalog.reward
         self.vectors = torch.tensor(catalog.embeddings)
+
+    pickled = "d3rlpy's own file"
+
+    def write_parts(self, folder: Path) -> dict[str, int]:
+        """Writes the algorithm as d3rlpy does; see `agents.save`."""
+        self.algorithm.save(str(folder / "model.d3"))
+        return {"frame_size": self.frame_size}
+
+    @classmethod
+    def read_parts(
+        cls, folder: Path, parts: dict[str, int], catalog: Catalog, device: Any, allow_pickle: bool
+    ) -> D3rlpyAgent:
+        """Returns the agent of such a folder; `agents.load` asks for it only with `allow_pickle=True`."""
+        from d3rlpy import load_learnable
+
+        return cls(load_learnable(str(folder / "model.d3"), device=str(device)), catalog, parts["frame_size"])
 
     def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
         """Returns vector actions (B, d) float32; with `explore`, drawn from the policy where it is stochastic."""

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, Self, cast
 
 import torch
 from torch.nn import functional
 
-from agents.base import agent_state, resolve_device, take_state, to_tensor, unit_scale
+from agents.base import (
+    agent_state,
+    begin_knowing,
+    extended,
+    meet,
+    popular_where_empty,
+    products,
+    resolve_device,
+    take_state,
+    to_tensor,
+    unit_scale,
+)
 from agents.bounds import check as check_numbers
 from agents.encoded import with_encoders
 from agents.encoders import make_encoder
@@ -18,6 +29,7 @@ from agents.networks import Dropout, arithmetic, seeded
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.frames import Batch, History, last_events
+from recgym.log import InteractionLog
 
 _NEXT_TO_NOTHING = 1e-30  # far below what rounding leaves of any sum
 MAPPERS, CRITIC_ACTIONS = ("inner", "cosine"), ("expected_item", "vector")
@@ -117,11 +129,15 @@ class EmbeddingAgent:
         constants: Numbers worked out from data, by name; they are saved with the agent, so that it means the same
             wherever it is loaded: `input_scale`, what networks see item vectors multiplied by.
         updates: Updates made so far.
+        popularity: Events of each item (n_items,) in the log that `fit` gave it, or None; empty histories get them.
+        user_ids: Outside ids of the users it has vectors for, in index order, or None.
 
     Raises:
         DataError: if an option is unknown or out of range.
         TypeError: if a name is no field of the algorithm's `Config`.
     """
+
+    sizes: list[int]  # items it was trained with, then those of each extension since
 
     # Every algorithm says these four.
     make_config: Callable[..., Any]
@@ -154,6 +170,8 @@ class EmbeddingAgent:
         self.shown = self.vectors if self.config.critic_action == "vector" else self.table
         self.inputs = self.table.bfloat16() if self.config.precision == "bf16" else self.table
         self.use_constants({"input_scale": unit_scale(catalog.embeddings) if scale is None else scale})
+        begin_knowing(self, catalog)
+        self.own_nets, self.own_optimizers = nets is not None, optimizers
         if nets is None:
             with seeded(seed):  # on the CPU, so that weights do not depend on the device
                 nets = self.fresh_networks()
@@ -200,6 +218,8 @@ class EmbeddingAgent:
         with arithmetic(self.config.precision, self.device):
             losses = self.step(self.look_up(batch), learn=True)
         self.updates += 1
+        if len(self.sizes) > 1:  # it has learned of the new items too
+            self.sizes = [self.catalog.n_items]
         return losses
 
     def losses(self, batch: Batch) -> Mapping[str, torch.Tensor]:
@@ -231,8 +251,20 @@ class EmbeddingAgent:
 
     @torch.no_grad()
     def scores(self, history: History) -> torch.Tensor:
-        """Returns scores (B, n_items) float32: the mapper's product of the action with every item."""
-        return self.act(history) @ self.vectors[:-1].T
+        """Returns scores (B, n_items) float32: the mapper's product of the action with every item.
+
+        An empty history's are the items' popularity, where the agent knows it and did not learn in an environment.
+        """
+        return popular_where_empty(self, products(self.act(history), self.vectors[:-1], self.sizes), history)
+
+    def meet(self, log: InteractionLog) -> None:
+        """Tells it of the log it is about to learn from, as `fit` does; see `agents.base.meet`."""
+        meet(self, log)
+
+    def extend(self, catalog: Catalog) -> Self:
+        """Returns an agent like this for a catalog with more items at its end; see `agents.base.extended`."""
+        made: Self = extended(self, catalog)
+        return made
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `agents.base.agent_state` says."""

@@ -7,10 +7,14 @@ factors in logarithmic opinion pools, NeurIPS, for the mean of logarithms, which
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from agents import saving
+from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.policies import Scorer
@@ -53,6 +57,18 @@ class Ensemble:
                     f"{member.reward!r} in member {place}, {len(self.item_ids)} and {self.reward!r} in the first; "
                     "make them from one log"
                 )
+
+    def write_parts(self, folder: Path) -> int:
+        """Writes the members into a folder, each as one of its own; see `agents.save`."""
+        for place, member in enumerate(self.members):
+            (folder / f"member-{place}").mkdir()
+            saving.write(member, folder / f"member-{place}")
+        return len(self.members)
+
+    @classmethod
+    def read_parts(cls, folder: Path, parts: int, catalog: Catalog | None, **options: Any) -> Ensemble:
+        """Returns the ensemble of the members in a folder; see `agents.load`."""
+        return cls([saving.load(folder / f"member-{place}", **options) for place in range(parts)])
 
     def scores(self, history: History) -> torch.Tensor:
         """Returns the mean log probabilities (B, n_items) float32 of the members."""

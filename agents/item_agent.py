@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 
-from agents.base import agent_state, known_users, resolve_device, take_state, to_tensor, unit_scale
+from agents.base import (
+    agent_state,
+    begin_knowing,
+    extended,
+    known_users,
+    meet,
+    popular_where_empty,
+    resolve_device,
+    take_state,
+    to_tensor,
+    unit_scale,
+)
 from agents.bounds import check
 from agents.networks import Dropout, arithmetic, seeded
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History, last_events
+from recgym.log import InteractionLog
 
 
 class Frames(NamedTuple):
@@ -78,6 +90,8 @@ class ItemAgent:
         constants: Numbers worked out from data, by name; they are saved with the agent, so that it means the same
             wherever it is loaded: `input_scale`, what networks see item vectors multiplied by.
         updates: Updates made so far.
+        popularity: Events of each item (n_items,) in the log that `fit` gave it, or None; empty histories get them.
+        user_ids: Outside ids of the users it has vectors for, in index order, or None.
 
     Raises:
         DataError: if an option is unknown or out of range.
@@ -109,6 +123,8 @@ class ItemAgent:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.constants = {"input_scale": unit_scale(catalog.embeddings)}
         self.table = torch.tensor(catalog.table, device=self.device) * self.constants["input_scale"]  # (n_items + 1, d)
+        begin_knowing(self, catalog)
+        self.own_nets, self.own_optimizers = nets is not None, optimizers
         if nets is None:
             with seeded(seed):  # on the CPU, so that weights do not depend on the device
                 nets = self.make_networks(self.table.cpu(), frame_size, self.config)
@@ -140,6 +156,8 @@ class ItemAgent:
         with arithmetic(self.config.precision, self.device):
             losses = self.step(batch, learn=True)
         self.updates += 1
+        if len(self.sizes) > 1:  # it has learned of the new items too
+            self.sizes = [self.catalog.n_items]
         return losses
 
     def losses(self, batch: Batch) -> Mapping[str, torch.Tensor]:
@@ -152,7 +170,14 @@ class ItemAgent:
 
     @torch.no_grad()
     def scores(self, history: History) -> torch.Tensor:
-        """Returns scores (B, n_items) float32, items of the history among them."""
+        """Returns scores (B, n_items) float32, items of the history among them.
+
+        An empty history's are the items' popularity, where the agent knows it and did not learn in an environment.
+        """
+        return popular_where_empty(self, self.ranked(history), history)
+
+    def ranked(self, history: History) -> torch.Tensor:
+        """Returns what the agent's networks say of every item (B, n_items)."""
         items, rewards = last_events(history, self.frame_size, self.catalog.n_items)
         length = to_tensor(history.length, self.device).clamp(max=self.frame_size)
         return self.values(self.look_at(to_tensor(items, self.device).long(), rewards, length, history.user))
@@ -202,6 +227,27 @@ class ItemAgent:
             next_items=next_items,
             terminated=to_tensor(batch.terminated, self.device).bool(),
         )
+
+    @property
+    def sizes(self) -> list[int]:
+        """Items the agent was trained with, then those of each extension since."""
+        return self._sizes
+
+    @sizes.setter
+    def sizes(self, sizes: list[int]) -> None:
+        self._sizes = sizes
+        for network in getattr(self, "nets", ()):
+            if hasattr(network, "sizes"):
+                network.sizes = sizes if len(sizes) > 1 else None
+
+    def meet(self, log: InteractionLog) -> None:
+        """Tells it of the log it is about to learn from, as `fit` does; see `agents.base.meet`."""
+        meet(self, log)
+
+    def extend(self, catalog: Catalog) -> Self:
+        """Returns an agent like this for a catalog with more items at its end; see `agents.base.extended`."""
+        made: Self = extended(self, catalog)
+        return made
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `agents.base.agent_state` says."""

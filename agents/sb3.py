@@ -19,6 +19,8 @@ Example:
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ from agents.reports import Report
 from agents.sb3_buffer import IndexReplayBuffer, frame_size_of, observation_parts
 from agents.sb3_env import SB3VecEnv, make_vec_env
 from recgym.catalog import Catalog
-from recgym.errors import DataError
+from recgym.errors import DataError, StoreError
 from recgym.frames import History, encode_frame, last_events, observed
 from recgym.log import InteractionLog
 
@@ -170,7 +172,7 @@ class SB3Agent:
     def __init__(self, model: BaseAlgorithm, catalog: Catalog, mapper: str = "inner") -> None:
         if mapper not in ("inner", "cosine"):
             raise DataError(f"mapper must be 'inner' or 'cosine', got {mapper!r}; choose one of them")
-        self.model, self.catalog = model, catalog
+        self.model, self.catalog, self.mapper = model, catalog, mapper
         self.item_ids, self.reward, self.device = catalog.item_ids, catalog.reward, model.device
         self.frame_size = frame_size_of(model.observation_space, catalog.dim)
         self.by_vector = isinstance(model.action_space, spaces.Box)
@@ -186,6 +188,8 @@ class SB3Agent:
             )
         vectors = torch.tensor(catalog.embeddings, device=self.device)
         self.vectors = functional.normalize(vectors, dim=1) if mapper == "cosine" else vectors
+
+    pickled = "Stable-Baselines3's own zip"
 
     def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
         """Returns vector actions (B, d) float32, or items (B,) int64; `explore` draws from the policy."""
@@ -203,6 +207,24 @@ class SB3Agent:
         if hasattr(policy, "q_net"):
             return policy.q_net(observation)
         return policy.get_distribution(observation).distribution.logits
+
+    def write_parts(self, folder: Path) -> dict[str, str]:
+        """Writes the model as Stable-Baselines3 does, without its replay memory; see `agents.save`."""
+        self.model.save(folder / "model.zip")
+        return {"algorithm": f"{type(self.model).__module__}:{type(self.model).__qualname__}", "mapper": self.mapper}
+
+    @classmethod
+    def read_parts(
+        cls, folder: Path, parts: dict[str, str], catalog: Catalog, device: Any, allow_pickle: bool
+    ) -> SB3Agent:
+        """Returns the agent of such a folder; `agents.load` asks for it only with `allow_pickle=True`."""
+        module, _, name = parts["algorithm"].partition(":")
+        if not module.startswith(("stable_baselines3.", "sb3_contrib.")):
+            raise StoreError(
+                f"{folder} must hold a model of Stable-Baselines3, got {parts['algorithm']!r}; save it again"
+            )
+        model = getattr(import_module(module), name).load(folder / "model.zip", device=device)
+        return cls(model, catalog, parts["mapper"])
 
     def _observation(self, history: History) -> Any:
         history = History(*(None if part is None else _to_numpy(part) for part in history))

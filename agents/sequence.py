@@ -73,13 +73,12 @@ class SequenceModel(ItemAgent):
     """A next-item model of whole histories; see the head of this file, and `ItemAgent` for its arguments.
 
     It learns from sequences, at all their events, or from frames, where the action is what follows the last event. It
-    looks at the newest `max_length` events of a history, whatever the frame size; an empty one scores all items alike.
+    looks at the newest `max_length` events of a history, whatever the frame size; an empty one gets the popular items.
     """
 
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
 
-    @torch.no_grad()
-    def scores(self, history: History) -> torch.Tensor:
+    def ranked(self, history: History) -> torch.Tensor:
         """Returns scores (B, n_items) float32 of what comes after the newest event."""
         return next_scores(self.nets.network, history, self.config.max_length, self.device)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.base import to_tensor
+from agents.base import products, to_tensor
 from agents.cores import make_core, to_front
 from agents.networks import Dropout
 from recgym.batches.sequence_batches import SequenceBatch
@@ -74,6 +74,7 @@ class SequenceNetwork(nn.Module):
         super().__init__()
         self.core, self.dropout, self.scale = core, Dropout(dropout), width**0.5
         self.free = vectors is None
+        self.sizes: list[int] | None = None  # of the parts of a catalog that grew, see `agents.base.products`
         size = n_items + 1 if vectors is None else vectors.shape[1]
         self.weight = nn.Parameter(torch.randn(size, width) * (0.02 if vectors is None else 0.02 / size**0.5))
         if vectors is not None:
@@ -81,7 +82,11 @@ class SequenceNetwork(nn.Module):
 
     def table(self) -> torch.Tensor:
         """Returns item vectors (n_items, width); they score, and `scale` times as long they come in."""
-        return self.weight[:-1] if self.free else self.vectors[:-1] @ self.weight
+        if self.free:
+            return self.weight[:-1]
+        if self.sizes is None:
+            return self.vectors[:-1] @ self.weight
+        return torch.cat([part @ self.weight for part in self.vectors[:-1].split(self.sizes)])
 
     def forward(self, items: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Returns the hidden vectors (B, L, width) of sequences (B, L) with their events at the front."""
@@ -105,7 +110,8 @@ def make_optimizer(network: nn.Module, config: SequenceConfig) -> torch.optim.Op
 def next_scores(network: SequenceNetwork, history: History, max_length: int, device: torch.device) -> torch.Tensor:
     """Returns scores (B, n_items) float32 of what comes after the newest event; an empty history's are all 0."""
     table = network.table()  # (n_items, width)
-    return newest_hidden(network, table, history, max_length, device) @ table.T
+    hidden = newest_hidden(network, table, history, max_length, device)
+    return products(hidden, table, network.sizes or [len(table)])
 
 
 def newest_hidden(

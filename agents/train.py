@@ -47,6 +47,8 @@ def fit(
     Raises:
         DataError: if an epoch has no batch.
     """
+    if hasattr(agent, "meet") and (log := getattr(batches, "log", None)) is not None:
+        agent.meet(log)
     step = first_step
     for step, batch in enumerate(islice(_endless(batches), max(n_steps - first_step, 0)), first_step + 1):
         losses = agent.update(batch)

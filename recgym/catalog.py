@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recgym.errors import DataError
-from recgym.ids import as_ids
+from recgym.errors import DataError, StoreError
+from recgym.ids import as_ids, from_json, to_json
+from recgym.manifests import read_json
+from recgym.store import atomic_folder, read_manifest, write_manifest
+
+KIND, VERSION = "catalog", 1
+_ARRAYS, _REST = "vectors.safetensors", "items.json"
 
 _LONGER = ("error", "shorten")
 _ROUNDING = 1e-6  # how far above 1 a norm may lie
@@ -105,6 +113,72 @@ class Catalog:
     def index_of(self) -> dict[object, int]:
         """Item index by outside id."""
         return {item_id: index for index, item_id in enumerate(self.item_ids.tolist())}
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of vectors, ids and reward transform, as hexadecimal digits: what an agent must agree in with it."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.table).tobytes())
+        digest.update(json.dumps([self.reward, self.item_ids.tolist()], default=str).encode())
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the catalog as one folder, whole or not at all; `Catalog.load` gives ids and vectors back bit for bit.
+
+        All is kept but `encode`, which is code: a loaded catalog is extended by vectors, not by features.
+
+        Raises:
+            StoreError: if the folder cannot be written to, or holds anything but what recgym wrote.
+            DataError: if an id is no number, text or tuple of them.
+        """
+        from safetensors.numpy import save_file
+
+        columns = {f"feature/{name}": np.asarray(column) for name, column in self.features.items()}
+        columns |= {} if self.titles is None else {"titles": np.asarray(self.titles)}
+        arrays = {name: np.ascontiguousarray(column) for name, column in columns.items() if column.dtype.kind in "biuf"}
+        listed = {name: _listed(column) for name, column in columns.items() if name not in arrays}
+        ids = {"kind": self.item_ids.dtype.str, "ids": to_json(self.item_ids.astype(object))}
+        rest = {"item_ids": ids, "reward": self.reward, "scale": self.scale, "columns": listed}
+        with atomic_folder(folder) as temporary:
+            save_file({"table": np.ascontiguousarray(self.table), **arrays}, temporary / _ARRAYS)
+            (temporary / _REST).write_text(json.dumps(rest), encoding="utf-8")
+            write_manifest(temporary, KIND, VERSION, {"n_items": self.n_items, "dim": self.dim, "hash": self.hash})
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Catalog:
+        """Returns the catalog that `save` wrote; nothing in the folder is executed or unpickled.
+
+        Raises:
+            StoreError: if the folder holds no catalog, or one that is damaged.
+
+        Example:
+            >>> import tempfile
+            >>> catalog = Catalog(np.array([[3.0, 4.0], [1.0, 0.0]]), np.array(["a", "b"]))
+            >>> again = Catalog.load(catalog.save(tempfile.mkdtemp()))
+            >>> again.hash == catalog.hash, again.scale
+            (True, 5.0)
+        """
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        about = read_manifest(folder, KIND, VERSION, full=True)["about"]
+        try:
+            arrays = load_file(folder / _ARRAYS)
+            rest = read_json(folder / _REST)
+            kind = np.dtype(rest["item_ids"]["kind"])
+            item_ids = from_json(rest["item_ids"]["ids"]).astype(kind)
+            columns = {**arrays, **{name: _unlisted(one) for name, one in rest["columns"].items()}}
+            features = {name.removeprefix("feature/"): columns[name] for name in columns if name.startswith("feature/")}
+            table = arrays["table"]
+            made = cls(table[:-1], item_ids, str(rest["reward"]), columns.get("titles"), features, divisor=1.0)
+            object.__setattr__(made, "scale", float(rest["scale"]))
+            found = made.hash
+        except Exception as error:  # as its libraries raise nearly anything for bad content
+            problem = f"{type(error).__name__}: {error}"
+            raise StoreError(f"{folder} must hold a catalog, got {problem}; save it again") from error
+        if found != about.get("hash"):
+            raise StoreError(f"{folder} must hold the catalog its manifest names, got another; save it again")
+        return made
 
     def title(self, item: int) -> str:
         """Returns what to call an item: its title, or its id where it has none."""
@@ -202,3 +276,12 @@ class Catalog:
                 )
             joined[name] = np.concatenate([own, new])
         return joined
+
+
+def _listed(column: np.ndarray) -> dict[str, Any]:
+    """Returns a column that is no array of numbers as JSON values."""
+    return {"kind": column.dtype.str, "shape": list(column.shape), "values": to_json(column.astype(object).ravel())}
+
+
+def _unlisted(column: Mapping[str, Any]) -> np.ndarray:
+    return from_json(column["values"]).astype(np.dtype(column["kind"])).reshape(column["shape"])

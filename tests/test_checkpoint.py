@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import checkpoint
+from agents import checkpoint, saving
 from agents.ddpg import DDPG
 from agents.dqn import DQN
 from agents.train import every, fit
@@ -19,6 +19,7 @@ from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
 from recgym.errors import StoreError
 from recgym.frames import History
+from recgym.manifests import sealed
 
 TESTS = Path(__file__).parent
 
@@ -67,7 +68,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from conftest import make_catalog, make_log
 from test_checkpoint import made, weights
-from agents import checkpoint
+from agents import checkpoint, saving
 from agents.train import fit
 agent, batches = made(make_log(), make_catalog())
 step = checkpoint.load(sys.argv[1], agent, batches)
@@ -163,7 +164,7 @@ def test_the_last_checkpoints_are_kept_and_the_newest_is_loaded(log, catalog, tm
     agent, batches = made(log, catalog)
     fit(agent, batches, 10, every(2, checkpoint.Checkpoints(tmp_path, agent, batches, keep=2), last=9))
     assert [path.name for path in checkpoint.saved(tmp_path)] == ["step-000000009", "step-000000010"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000009", "step-000000010"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["catalog", "step-000000009", "step-000000010"]
     assert checkpoint.load(tmp_path, agent, batches) == 10
     assert checkpoint.load(tmp_path / "step-000000009", agent, batches) == 9
 
@@ -243,7 +244,7 @@ def test_a_class_run_as_a_command_is_known_by_its_own_name(log, catalog, tmp_pat
 def test_classes_from_elsewhere_are_not_imported_by_name(catalog, run):
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["about"]["agent"] = "antigravity:fly"
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "manifest.json").write_text(json.dumps(sealed(manifest)))
     with pytest.raises(
         StoreError, match=r"must hold an agent of this package, got 'antigravity:fly'; pass agent_class"
     ):
@@ -270,7 +271,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from conftest import make_catalog, make_log
 from test_checkpoint import made
-from agents import checkpoint
+from agents import checkpoint, saving
 from agents.train import fit
 agent, batches = made(make_log(), make_catalog(), hidden=128)
 print("ready", flush=True)
@@ -299,8 +300,8 @@ def test_a_killed_run_leaves_a_whole_checkpoint_and_goes_on_as_if_nothing_had_be
 
 def test_a_failed_save_leaves_the_old_checkpoint(log, catalog, run, monkeypatch):
     agent, batches = made(log, catalog)
-    monkeypatch.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(saving, "save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(StoreError, match=r"must be a folder one can write to, got disk full"):
         checkpoint.save(run.parent, 8, agent, batches)
-    assert [path.name for path in run.parent.iterdir()] == [run.name]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["catalog", run.name]
     assert checkpoint.load(run.parent, agent, batches) == 7
