@@ -28,7 +28,7 @@ An id reads `recgym/<data>-<kind>-v<number>`, or `recgym/<kind>-v<number>` where
 
 An id's number goes up when the same seed and item actions would give other users, items, rewards or ends; the old one
 stays, unless it was simply wrong: so did `InterestEvolution`, `Slate`, `Session` and `Playlist` at v0, where an item
-that stood twice in a slate earned twice.
+that stood twice in a slate earned twice. `MLSmall`, `ML20M` and `ML25M` are one version on (`SHUFFLED`).
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ DATASETS = {  # name in ids -> name for `recgym.datasets.load`
     "Table": "table",
 }
 DATA_VERSIONS: dict[str, int] = {}  # data whose logs changed under the same seed: the least version of their ids
+SHUFFLED = ("MLSmall", "ML20M", "ML25M")  # one version on: ties came in the order of the item ids, see `Published.ties`
 SHOPS = {name: dataset for name, dataset in DATASETS.items() if name != "Coat"}  # sessions need times
 SHOPS |= {"Synthetic": "synthetic-shop", "Tianchi": "tianchi"}
 SONGS = {"Synthetic": "synthetic-songs", "NowPlaying": "nowplaying"}
@@ -84,18 +85,26 @@ class Kind:
         if not self.datasets:
             return {f"recgym/{self.name}-v{self.version}": common}
         return {
-            f"recgym/{data}-{self.name}-v{max(self.version, DATA_VERSIONS.get(data, 0))}": common | {"dataset": dataset}
+            f"recgym/{data}-{self.name}-v{self._version(data)}": common | {"dataset": dataset}
             for data, dataset in self.datasets.items()
         }
+
+    def _version(self, data: str) -> int:
+        return max(self.version, DATA_VERSIONS.get(data, 0)) + (data in SHUFFLED)
 
     def old_ids(self) -> dict[str, dict[str, Any]]:
         """Returns older ids that still stand, likewise; none of data whose own version went up."""
         return {
             f"{env_id.rpartition('-v')[0]}-v{version}": {**options, **given}
             for env_id, options in self.ids().items()
-            for version, given in self.old.items()
+            for version, given in self._old(options.get("dataset")).items()
             if options.get("dataset") not in {DATASETS[data] for data in DATA_VERSIONS}
         }
+
+    def _old(self, dataset: str | None) -> dict[int, dict[str, Any]]:
+        if dataset not in {DATASETS[data] for data in SHUFFLED}:
+            return {version: dict(given) for version, given in self.old.items()}
+        return {version: {**given, "ties": "file"} for version, given in {**self.old, self.version: {}}.items()}
 
 
 KINDS = (

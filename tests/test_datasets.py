@@ -152,7 +152,7 @@ def test_filters(data):
     ("name", "options", "message"),
     [
         ("ml-2m", {}, "a data set must be one of those .*, got 'ml-2m'; did you mean 'ml-2"),
-        ("ml-20m", {"color": 1}, "options of ml-20m must be among order, min_events, top_items, got color"),
+        ("ml-20m", {"color": 1}, "options of ml-20m must be among order, min_events, top_items, ties, got color"),
         ("ml-20m", {"order": "sasrec"}, "order must be 'time' or, for ml-1m, 'sasrec', got 'sasrec'"),
         ("ml-20m", {"reward": "label:a=1"}, "ml-20m needs a reward transform for numbers, got 'label:a=1'"),
         ("ml-20m", {"reward": "stars"}, "a reward transform must be .*, got 'stars'"),

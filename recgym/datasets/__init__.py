@@ -45,7 +45,7 @@ _LOGGED: dict[str, _Maker] = {  # small and read anew each time, or with a cache
     "nowplaying": nowplaying,
 }
 _BUILT_IN = list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED]))
-_TABLES = 2  # raise it when what is made of the same table and options changes
+_TABLES = 3  # raise it when what is made of the same table and options changes
 
 
 def names() -> list[str]:
@@ -69,7 +69,7 @@ def load(
     | name | files | options |
     |---|---|---|
     | `synthetic`, `synthetic-shop`, `synthetic-songs` | none | `n_users`, `n_items`, `seed` |
-    | `ml-latest-small`, `ml-100k`, `ml-20m`, `ml-25m` | folder or zip | `min_events`, `top_items` |
+    | `ml-latest-small`, `ml-100k`, `ml-20m`, `ml-25m` | folder or zip | `min_events`, `top_items`, `ties` |
     | `ml-1m` | folder or zip | the same, and `order="time"` or `"sasrec"` |
     | `coat` | folder | `part="self-selected"` or `"random"` |
     | `obd` | folder | `campaign="men"`, `"women"` or `"all"`; `policy="random"` or `"bts"` |
@@ -142,12 +142,12 @@ def _made(name: str, options: tuple[tuple[str, Any], ...]) -> InteractionLog:
 
 
 def _movielens(name: str, reward: str, download: bool, **options: Any) -> InteractionLog:
-    known: dict[str, Any] = {"order": "time", "min_events": 1, "top_items": None}
+    known: dict[str, Any] = {"order": "time", "min_events": 1, "top_items": None, "ties": None}
     _check_known(name, options, known)
     options = known | options
     files = sources.locate(PUBLISHED[name], download)
     paths = files.paths(*source_files(PUBLISHED[name], options["order"]))
-    chosen: dict[str, Any] = {"reward": reward, "order": options["order"]}
+    chosen: dict[str, Any] = {"reward": reward, "order": options["order"], "ties": options["ties"]}
 
     def build(target: Path) -> None:
         if options["top_items"] is None and options["min_events"] <= 1:

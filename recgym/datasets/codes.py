@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,6 +60,7 @@ class Coder:
         self._seen_others = np.zeros(0, dtype=bool)
         self._mixed: np.ndarray | None = None  # ids of mixed kinds, which only a whole DataFrame has
         self._widths: set[np.dtype] = set()  # of whole numbers
+        self._hashes: list[int] = []  # of the others
         self._is_text = self._is_written = False  # whether a block held text, or words of a CSV file
 
     def add(self, columns: Columns) -> np.ndarray:
@@ -138,6 +140,16 @@ class Coder:
             code_of[word] = code
         return code
 
+    def hashes(self, codes: np.ndarray) -> np.ndarray:
+        """Returns a number for each of the codes (n,) uint64 that depends on nothing but its id; 7 and "7" share it."""
+        if self._mixed is not None:
+            return np.array([_hash(one) for one in self._mixed], dtype=np.uint64)[codes]
+        self._hashes += [_hash(word) for word in self._others[len(self._hashes) :]]
+        others = np.array([0, *self._hashes], dtype=np.uint64)  # -1 has none
+        if codes.min(initial=0) >= 0:
+            return mixed(codes.astype(np.uint64))
+        return np.where(codes >= 0, mixed(codes.astype(np.int64).view(np.uint64)), others[np.maximum(-1 - codes, 0)])
+
     def keep(self, codes: np.ndarray) -> None:
         """Counts the ids of events that stay; `finish` leaves the others out."""
         if self._others:
@@ -196,6 +208,24 @@ def _flagged(flags: np.ndarray, places: np.ndarray, least: int = 0) -> np.ndarra
     return flags
 
 
+def mixed(numbers: np.ndarray) -> np.ndarray:
+    """Returns numbers (n,) uint64 shuffled among all of 64 bits.
+
+    Source: the finaliser of SplitMix64, Steele et al. (2014), Fast splittable pseudorandom number generators.
+    """
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def _hash(word: Any) -> int:
+    number = None if isinstance(word, tuple) else _as_whole(word)
+    if number is not None:
+        return int(mixed(np.array([number % 2**64], dtype=np.uint64))[0])
+    return int.from_bytes(hashlib.blake2b(repr(word).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
 def encode(columns: Columns, name: str) -> Codes:
     """Returns the ids of a column; text that reads as whole numbers throughout, as in a CSV file, gives numbers.
 
@@ -214,7 +244,7 @@ def encode(columns: Columns, name: str) -> Codes:
 def _as_whole(word: Any) -> int | None:
     """Returns the whole number a word is, or None."""
     if not isinstance(word, str):
-        return int(word)
+        return int(word) if isinstance(word, (int, np.integer)) else None
     found = _LOOSE.fullmatch(word)
     return None if found is None or len(word) > 40 or found[1] == "-0" else int(found[1])
 

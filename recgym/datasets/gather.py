@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recgym.datasets.clock import Clock, Reading, ReadOtherwise
-from recgym.datasets.codes import Coder
+from recgym.datasets.codes import Coder, mixed
 from recgym.datasets.kinds import is_text, plain_kind, widest
 from recgym.datasets.text import TooNarrow, refuse
 from recgym.errors import DataError
@@ -37,6 +37,7 @@ class Block(NamedTuple):
     propensities: np.ndarray | None  # (n,) float32
     extra: dict[str, pa.ChunkedArray]  # each (n,), of one kind in all blocks
     per_second: int  # ticks of a second, the same in all blocks
+    keys: np.ndarray | None  # (n,) uint64, what events of one user and tick are ordered by; None: by their rows
 
 
 class Sink(Protocol):
@@ -172,7 +173,14 @@ def _block(columns: Columns, options: TableOptions, found: Gathered) -> Block:
         None if propensities is None else events.checked("propensities", propensities[kept], len(users[kept])),
         _extra(columns, options, found, kept),
         found.per_second,
+        None if ticks is None or options.ties == "file" else _keys(users[kept], items[kept], ticks[kept], found),
     )
+
+
+def _keys(users: np.ndarray, items: np.ndarray, ticks: np.ndarray, found: Gathered) -> np.ndarray:
+    """Returns a number (n,) uint64 made of user, item and second, that no order of ids or rows shows in."""
+    seconds = (ticks // found.per_second).view(np.uint64)
+    return mixed(mixed(found.users.hashes(users) ^ mixed(seconds)) ^ found.items.hashes(items))
 
 
 def _extra(

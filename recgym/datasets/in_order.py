@@ -16,7 +16,7 @@ import numpy as np
 from recgym.datasets.columns_on_disk import Columns
 from recgym.datasets.gather import Block, Blocks, gather
 from recgym.datasets.table import TableOptions
-from recgym.log.arrange import repeated, small_order, without_duplicates
+from recgym.log.arrange import repeated, small_order, with_ties_by, without_duplicates
 
 _AHEAD = 2  # blocks that may wait to be written
 _CODES = 1 << 32  # more than there are codes of items
@@ -126,6 +126,8 @@ class _Sink:
             ticks = _joined([part.ticks for part in parts])
             columns["times"] = ticks if parts[0].per_second == 1 else ticks // parts[0].per_second
             rows = small_order(users, ticks)
+            if parts[0].keys is not None:
+                rows = with_ties_by(_joined([part.keys for part in parts]), users, ticks, rows)
         if self._duplicates != "keep":
             rows = np.arange(len(users)) if rows is None else rows
             choice = "first" if self._duplicates == "error" else self._duplicates
@@ -145,6 +147,7 @@ def _part(block: Block, rows: slice) -> Block:
         items=block.items[rows],
         rewards=block.rewards[rows],
         ticks=None if block.ticks is None else block.ticks[rows],
+        keys=None if block.keys is None else block.keys[rows],
         propensities=None if block.propensities is None else block.propensities[rows],
     )
 

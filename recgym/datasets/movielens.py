@@ -15,7 +15,7 @@ import pyarrow as pa
 from recgym.datasets.in_order import columns_in_order
 from recgym.datasets.ordering import ORDER_FILES, exact_order
 from recgym.datasets.sources import Files, Published
-from recgym.datasets.table import TableOptions, load_events
+from recgym.datasets.table import TableOptions, check_ties, load_events
 from recgym.datasets.table_files import Columns
 from recgym.datasets.text import Text, read_blocks, read_columns, refuse
 from recgym.errors import DataError
@@ -56,7 +56,9 @@ def source_files(published: Published, order: str) -> list[str]:
     return [published.events_file, _MOVIES[published.layout], *users, *(ORDER_FILES if order == "sasrec" else ())]
 
 
-def read_log(published: Published, files: Files, *, reward: str = "scaled", order: str = "time") -> InteractionLog:
+def read_log(
+    published: Published, files: Files, *, reward: str = "scaled", order: str = "time", ties: str | None = None
+) -> InteractionLog:
     """Returns the log of a MovieLens set, with titles, genres and, where the set has them, user features.
 
     `item_features["genres"]` holds e.g. `"Adventure|Children's|Fantasy"`; `users` holds gender, age, occupation and zip
@@ -66,32 +68,43 @@ def read_log(published: Published, files: Files, *, reward: str = "scaled", orde
         published: Which set.
         files: Where its files lie.
         reward: A reward transform for numbers (see `transform_rewards`).
-        order: `"time"`: by timestamp, events of one second in the order of the file. `"sasrec"` (ml-1m only): the
+        order: `"time"`: by timestamp. `"sasrec"` (ml-1m only): the
             order of `sasrec/ml-1m.txt`, see `exact_order`.
+        ties: Events of one user and second: `"file"` or `"shuffle"`, see `Published.ties`, which is the default.
 
     Raises:
         DataError: if a file is not in its published layout; the message names file, line and column.
         MissingDataError: if a file is missing.
     """
-    options = _options(published, reward, order)
+    options = _options(published, reward, order, ties)
     loaded = load_events(partial(_blocks, published, files), options)
     if order == "sasrec":
         users, items = loaded.user_ids[loaded.users], loaded.item_ids[loaded.items]
         rows, times = exact_order(files, users, items, loaded.columns["times"])
         columns = {"rewards": loaded.columns["rewards"][rows], "times": times}
-        loaded = loaded._replace(users=loaded.users[rows], items=loaded.items[rows], ticks=times, columns=columns)
+        loaded = loaded._replace(
+            users=loaded.users[rows], items=loaded.items[rows], ticks=times, columns=columns, keys=None
+        )
     described = _described(published, files, loaded.user_ids, loaded.item_ids)
     return InteractionLog(**loaded.arranged("keep"), **described, **_about(published, reward), source=loaded.about)
 
 
-def write_log(published: Published, files: Files, folder: Path, *, reward: str = "scaled", order: str = "time") -> None:
+def write_log(
+    published: Published,
+    files: Files,
+    folder: Path,
+    *,
+    reward: str = "scaled",
+    order: str = "time",
+    ties: str | None = None,
+) -> None:
     """Writes what `read_log` returns as `InteractionLog.save` does; in one pass where the users come in order."""
-    options = _options(published, reward, order)
+    options = _options(published, reward, order, ties)
     with TemporaryDirectory(dir=folder.parent, prefix=".spool-", ignore_cleanup_errors=True) as temporary:
         blocks = partial(_blocks, published, files)
         found = columns_in_order(blocks, options, Path(temporary)) if order == "time" else None
         if found is None:
-            read_log(published, files, reward=reward, order=order).save(folder)
+            read_log(published, files, reward=reward, order=order, ties=ties).save(folder)
             return
         columns, ids, how = found
         saved: dict[str, np.ndarray | Path] = {**columns.finish(), **ids}
@@ -103,13 +116,21 @@ def write_log(published: Published, files: Files, folder: Path, *, reward: str =
         logfiles.save_columns(saved, {**_about(published, reward), "source": how}, folder)
 
 
-def _options(published: Published, reward: str, order: str) -> TableOptions:
+def _options(published: Published, reward: str, order: str, ties: str | None) -> TableOptions:
     if takes_labels(reward):
         raise DataError(f"{published.name} needs a reward transform for numbers, got {reward!r}; use e.g. 'binary:4'")
     if order != "time" and (order, published.name) != ("sasrec", "ml-1m"):
         raise DataError(f"order must be 'time' or, for ml-1m, 'sasrec', got {order!r}; choose one of them")
+    ties = published.ties if ties is None else ties
+    check_ties(ties)
     return TableOptions(
-        user="userId", item="movieId", reward="rating", time="timestamp", time_unit="s", transform=reward
+        user="userId",
+        item="movieId",
+        reward="rating",
+        time="timestamp",
+        time_unit="s",
+        transform=reward,
+        ties=ties,
     )
 
 

@@ -112,6 +112,7 @@ class _Spool:
         """Takes the next block."""
         named = {"user": block.users.astype(np.int32), "item": block.items.astype(np.int32), "reward": block.rewards}
         named |= {"tick": block.ticks} if block.ticks is not None else {}
+        named |= {"key": block.keys} if block.keys is not None else {}
         named |= {"propensity": block.propensities} if block.propensities is not None else {}
         arrays = {name: pa.array(values) for name, values in named.items()}
         for number, (name, column) in enumerate(block.extra.items()):
@@ -167,7 +168,7 @@ def _sorted_columns(
             row += batch.num_rows
             yield pa.RecordBatch.from_pydict(arrays)
 
-    key = ["user", "tick", "row"] if options.time is not None else ["user", "row"]
+    key = ["user", *(["tick"] if options.time is not None else []), *(["key"] if options.ties != "file" else []), "row"]
     repeats = 0
     for batch in _whole_users(_sorted(numbered, key, limit, spool.folder)):
         values = {name: batch.column(name).to_numpy() for name in batch.column_names}

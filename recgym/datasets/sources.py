@@ -40,6 +40,11 @@ class Published:
         """Name of the file that holds the ratings."""
         return {"csv": "ratings.csv", "dat": "ratings.dat", "tab": "u.data"}[self.layout]
 
+    @property
+    def ties(self) -> str:
+        """Order of a user's events of one second: as in the file, unless that is sorted by movie and tells the ids."""
+        return "shuffle" if self.layout == "csv" else "file"
+
 
 def _published(name: str, layout: str, lowest: float, size: int, md5: str, licence: str, content: str) -> Published:
     return Published(name, layout, lowest, Remote(f"{_SITE}/{name}.zip", size, f"md5:{md5}", licence), content)

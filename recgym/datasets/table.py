@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+TIES = ("file", "shuffle")
 _Transform = Callable[["pd.DataFrame"], "pd.DataFrame"] | str
 
 
@@ -88,9 +89,18 @@ def make_options(options: dict[str, Any]) -> TableOptions:
         codecs.lookup(made.encoding)
     except LookupError:
         raise DataError(f"encoding must be one Python knows, got {made.encoding!r}; use e.g. 'latin-1'") from None
+    check_ties(made.ties)
+    if made.ties == "shuffle" and made.time is None:
+        raise DataError("ties='shuffle' needs times, got no time= column; name it, or drop ties")
     if made.missing not in ("error", "drop"):
         raise DataError(f"missing must be 'error' or 'drop', got {made.missing!r}; choose one of them")
     return made
+
+
+def check_ties(ties: str) -> None:
+    """Raises a DataError unless there is such an order of events of one time."""
+    if ties not in TIES:
+        raise DataError(f"ties must be 'file' or 'shuffle', got {ties!r}; choose one of them")
 
 
 def read_table(
@@ -129,11 +139,13 @@ class Loaded(NamedTuple):
     user_ids: np.ndarray  # (n_users,)
     item_ids: np.ndarray  # (n_items,)
     about: dict[str, Any]  # how the table was read
+    keys: np.ndarray | None = None  # (n,) uint64, what events of one user and tick are ordered by
 
     def arranged(self, duplicates: str) -> dict[str, Any]:
         """Returns the columns of an `InteractionLog`; the columns here are used up."""
         counts = len(self.user_ids), len(self.item_ids)
-        found = arrange(self.users, self.items, self.ticks, self.columns, self.extra, counts, duplicates, owned=True)
+        given = self.users, self.items, self.ticks, self.columns, self.extra, counts, duplicates
+        found = arrange(*given, owned=True, keys=self.keys)
         return found | {"user_ids": self.user_ids, "item_ids": self.item_ids}
 
 
@@ -153,6 +165,7 @@ def load_events(blocks: Blocks, options: TableOptions) -> Loaded:
     columns = {"rewards": memory.rewards.finish()}
     if ticks is not None:
         columns["times"] = ticks if found.per_second == 1 else ticks // found.per_second
+    keys = None if options.time is None or options.ties == "file" else memory.keys.finish()
     if options.propensity is not None:
         columns["propensities"] = memory.propensities.finish()
     about = found.about(options)
@@ -160,9 +173,8 @@ def load_events(blocks: Blocks, options: TableOptions) -> Loaded:
         column: pa.chunked_array(parts, found.taken.extra[column][0]).to_pandas().to_numpy()
         for column, parts in memory.extra.items()
     }
-    return Loaded(
-        users, items, ticks, columns, {name: column.copy() for name, column in extra.items()}, ids[0], ids[1], about
-    )
+    extra = {name: column.copy() for name, column in extra.items()}
+    return Loaded(users, items, ticks, columns, extra, ids[0], ids[1], about, keys)
 
 
 class _Memory:
@@ -170,7 +182,7 @@ class _Memory:
 
     def __init__(self) -> None:
         self.users, self.items, self.rewards = Growing(np.int32), Growing(np.int32), Growing(np.float32)
-        self.ticks, self.propensities = Growing(np.int64), Growing(np.float32)
+        self.ticks, self.propensities, self.keys = Growing(np.int64), Growing(np.float32), Growing(np.uint64)
         self.extra: dict[str, list[pa.Array]] = {}
 
     def append(self, block: Block) -> None:
@@ -179,6 +191,8 @@ class _Memory:
         self.rewards.append(block.rewards)
         if block.ticks is not None:
             self.ticks.append(block.ticks)
+        if block.keys is not None:
+            self.keys.append(block.keys)
         if block.propensities is not None:
             self.propensities.append(block.propensities)
         for name, column in block.extra.items():

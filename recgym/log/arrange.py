@@ -25,6 +25,7 @@ def arrange(
     duplicates: str,
     *,
     owned: bool = False,
+    keys: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns event columns grouped by user, each user's sorted by time, and the offsets.
 
@@ -36,6 +37,7 @@ def arrange(
         extra: Named event columns, each (n,).
         counts: How many users and items there are.
         duplicates: As for `InteractionLog.from_events`.
+        keys: What events of one user that tie are ordered by (n,); None: they keep their order.
         owned: Whether the columns may be sorted in place, where the users come in order.
     """
     n_users, n_items = counts
@@ -49,6 +51,8 @@ def arrange(
         """Returns the rows of a piece in order, counted from `first` where users come in order; None: as they are."""
         own = slice(first, last) if by_user is None else by_user[first:last]
         places = None if times is None else small_order(user_index[own], times[own])
+        if times is not None and keys is not None:
+            places = with_ties_by(keys[own], user_index[own], times[own], places)
         return places if isinstance(own, slice) else own if places is None else own[places]
 
     if duplicates == "keep":
@@ -109,6 +113,28 @@ def repeated(n_repeats: int, n_events: int) -> DataError:
         f"each user may meet an item once, got {n_repeats} of {n_events} events that repeat one; "
         'pass duplicates="first", "last" or "keep"'
     )
+
+
+def with_ties_by(keys: np.ndarray, users: np.ndarray, times: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """Returns the order of events by user and time, in which those of one user and time are ordered by their keys.
+
+    Args:
+        keys: Any numbers (n,).
+        users: Users (n,), those of one together in the order.
+        times: Times (n,).
+        order: Rows by user and time (n,); None: as they are.
+    """
+    order = np.arange(len(users)) if order is None else order
+    own, when = users[order], times[order]
+    tied = (own[1:] == own[:-1]) & (when[1:] == when[:-1])
+    inside = np.zeros(len(order), dtype=bool)
+    inside[1:] |= tied
+    inside[:-1] |= tied
+    places = np.flatnonzero(inside)
+    run = np.cumsum(np.concatenate([[True], ~tied]))[places] if len(places) else places
+    rows = order[places]
+    order[places] = rows[np.lexsort((keys[rows], run))]
+    return order
 
 
 def _on_all_cores(work: Callable[[int, int], T], pieces: Iterable[tuple[int, int]]) -> list[T]:
