@@ -70,6 +70,12 @@ class Sessions:
         self.rewards[rows] = opening.rewards
         self.seen[rows] = False
         self.seen[np.arange(len(self.user))[rows][:, None], self.items[rows]] = True
+        known = getattr(self.users, "known", None)
+        if known is not None:  # as if they had been shown before
+            begin = known[1][self.user[rows]]
+            counts = known[1][self.user[rows] + 1] - begin  # (R,)
+            events = np.repeat(begin - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+            self.seen[np.repeat(np.arange(len(self.user))[rows], counts), known[0][events]] = True
         self.slate[rows] = self.n_items
         self.answered[rows] = False
         self.worth[rows] = 0.0

@@ -25,7 +25,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 def made(**options):
-    return gym.make("recgym/Synthetic-Sim-v0", **SMALL, **options).unwrapped
+    return gym.make("recgym/Synthetic-Sim-v1", **SMALL, **options).unwrapped
 
 
 def test_each_half_has_a_model_of_its_own_people():
@@ -135,13 +135,15 @@ def test_how_halves_differ():
 
 
 def test_sessions_are_what_leaving_was_fitted_on():
-    assert made().users.leaving.sessions == "one"
+    assert made().users.leaving.sessions == "interval" and made(sessions="one").users.leaving.sessions == "one"
+    old = gym.make("recgym/Synthetic-Sim-v0", **SMALL).unwrapped.users
+    assert old.leaving.sessions == "one" and old.known is None
     assert made(sessions="never").users.leaving.sessions == "never"
-    shop = gym.make("recgym/Synthetic-Sim-v0", dataset="synthetic-shop", sessions="interval", **SMALL).unwrapped
+    shop = gym.make("recgym/Synthetic-Sim-v1", dataset="synthetic-shop", sessions="interval", **SMALL).unwrapped
     assert shop.users.leaving.sessions == "interval" and len(shop.users.levels) > 2
     ends = [0, 0]
     env = gym.make_vec(
-        "recgym/Synthetic-Sim-v0", num_envs=32, dataset="synthetic-shop", sessions="interval", action="item",
+        "recgym/Synthetic-Sim-v1", num_envs=32, dataset="synthetic-shop", sessions="interval", action="item",
         horizon=50, autoreset_mode="SameStep", repeats="allow", **SMALL,
     )  # fmt: skip
     env.reset(seed=0)
@@ -175,10 +177,43 @@ def test_a_table_of_short_histories(tmp_path):
     (tmp_path / "per5.csv").write_text("\n".join(["u,i,r,t", *rows]))
     columns = {"path": str(tmp_path / "per5.csv"), "user": "u", "item": "i", "reward": "r", "time": "t"}
     fast = {"dim": 4, "max_epochs": 1, "n_members": 1, "frame_size": 3}
-    env = gym.make("recgym/Table-Sim-v0", **columns, **fast).unwrapped
+    env = gym.make("recgym/Table-Sim-v1", **columns, **fast, known="allow").unwrapped
     assert env.users.about["held_out"] == 0.1 and len(env.users.user_ids) == 20
 
 
 def test_an_unknown_option_of_a_simulator_is_named():
     with pytest.raises(OptionError, match=r"options of synthetic must be among .*, got colour; drop those"):
         make_vector_env(2, world="sim", colour=3)
+
+
+def test_known_items_are_not_shown_again():
+    """Neither by vectors nor, for pay, as items; `allow` is as before, and so is `repeats="allow"`."""
+    env = make_vector_env(16, world="sim", action="item", observation="history", **SMALL)
+    _, infos = env.reset(seed=0)
+    log = env.users.log
+    own = [log.user(user).items for user in infos["user"]]
+    masks = env.action_masks()
+    assert not any(mask[items].any() for mask, items in zip(masks, own, strict=True))
+    assert (masks.sum(axis=1) == [90 - len(set(items)) for items in own]).all()
+    _, rewards, *_, after = env.step(np.array([items[0] for items in own]))
+    assert not rewards.any() and not after["answered"].any()
+    assert set(env.users.servable) == {u for u in range(log.n_users) if 2 * len(set(log.user(u).items)) <= 90}
+    for free in ({"known": "allow"}, {"repeats": "allow"}):
+        env = make_vector_env(16, world="sim", action="item", observation="history", **SMALL, **free)
+        env.reset(seed=0)
+        assert env.step(np.array([items[0] for items in own]))[4]["answered"].all()
+    with pytest.raises(DataError, match="known must be one of"):
+        made(known="maybe")
+    with pytest.raises(DataError, match="known items must come from a log of these users and items, got another"):
+        env.users.knowing(datasets.load("synthetic", n_users=50, n_items=40))
+
+
+def test_only_fitted_trains_nothing():
+    with sim.only_fitted(), pytest.raises(DataError, match="users must have been fitted on this machine, got none"):
+        made(fit_seed=77)
+    assert (
+        made().users.memoryless
+        and not gym.make(
+            "recgym/Synthetic-Sim-v1", **SMALL | {"max_epochs": 1}, model="sequential"
+        ).unwrapped.users.memoryless
+    )

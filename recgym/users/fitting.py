@@ -49,7 +49,8 @@ def fit(
         log: Training users and events, nothing else.
         catalog: Its items.
         model: `"mf"`, matrix factorisation with biases, or `"sequential"`, a recurrent network over the history.
-        sessions: What leaving is fitted on: `"one"`, `"interval"` or `"never"`, see `recgym.users.leaving.Leaving`.
+        sessions: What leaving is fitted on: `"one"`, `"interval"`, `"never"` or `"auto"`, see
+            `recgym.users.leaving.Leaving`.
         gap_seconds: See there.
         weights: `"propensity"` weighs events by one over `log.propensities`, 1 on average; None: all the same.
         misses: For a log of what was taken only, whose rewards are above 0: so many drawn items per event count as not
@@ -98,7 +99,7 @@ def fit(
         misses=misses > 0,
         reward_range=log.reward_range or (0.0, 0.0),
         fitted_on=seen,
-        about=about | course | {"sessions": sessions, "gap_seconds": gap_seconds},
+        about=about | course | {"sessions": leaving.sessions, "gap_seconds": gap_seconds},
     )
     made.log = log
     return made

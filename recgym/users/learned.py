@@ -11,6 +11,7 @@ import numpy as np
 
 from recgym.errors import DataError
 from recgym.frames import History
+from recgym.log import InteractionLog
 from recgym.rng import RowRandom
 from recgym.users import files
 from recgym.users.answers import Answers
@@ -44,8 +45,15 @@ class LearnedUsers:
     enter the frame in slate order with these rewards. What the environment pays is the same, or less and more by the
     `Guards` put on with `guarded`.
 
-    **Ends.** After every answer a user leaves with the probability of `Leaving`; nothing else ends a session but the
-    environment's horizon.
+    **Ends.** After every answer a user leaves with the probability of `Leaving`, and answers nothing further down the
+    slate; nothing else ends a session but the environment's horizon.
+
+    **History.** What a factorisation (`"mf"`) answers depends on nothing that was shown in the session: it is a bandit
+    with a horizon, in which only leaving, and the rule on repeats, join one step to the next (`memoryless`). A sequential
+    model's answers follow from the history.
+
+    **Known items.** After `knowing(log)` what a person has in that log counts as seen from the first step on: the model
+    has learned these answers by heart.
 
     **Mind** that a model of logged answers prices policies badly even where it ranks them well: what was shown in the
     log was not drawn at random. Train and test with models fitted on different people.
@@ -64,6 +72,7 @@ class LearnedUsers:
 
     Attributes:
         log: The log whose users these are, where it is at hand; None after `load`.
+        known: Items (n,) and offsets (n_users + 1,) of what each person knows before a session, or None.
     """
 
     def __init__(
@@ -85,10 +94,16 @@ class LearnedUsers:
         self.recent, self.fitted_on, self.about = recent, fitted_on, dict(about)
         self.misses = misses
         self.log: Any = None
+        self.known: tuple[np.ndarray, np.ndarray] | None = None
         self.servable = np.flatnonzero((recent[0] < self.n_items).any(axis=1))
         self.log_range = self.reward_range = reward_range
         self.guards = Guards()
         self._gaps = np.diff(levels).astype(np.float64)
+
+    @property
+    def memoryless(self) -> bool:
+        """Whether no answer depends on what was shown before; when a user leaves still may."""
+        return self.answers.memory_size == 0
 
     # -- what it predicts ------------------------------------------------------------------------------------------
 
@@ -162,7 +177,7 @@ class LearnedUsers:
         worth = self.levels[level]
         luck = random.uniform(rows, slate.shape[1], _LEAVE)
         answered = real & (level > 0) if self.misses else real
-        state, left = self._on(state, items, level, answered, luck)
+        state, answered, left = self._on(state, items, level, answered, luck)
         paid = self.guards.paid(worth, self._means(below).std(axis=2), items) if self.guards.any else worth
         nobody = np.zeros(len(slate), dtype=bool)
         return state, Response(answered, paid, answered, slate, worth, left, nobody)
@@ -180,6 +195,28 @@ class LearnedUsers:
         made.reward_range = guards.reward_range(*self.log_range)
         return made
 
+    def knowing(self, log: InteractionLog) -> LearnedUsers:
+        """Returns the same users, to whom their own items in a log of them are nothing new.
+
+        Who would have fewer than half of all items left opens no session.
+
+        Raises:
+            DataError: if the log is of other users or items, or nobody is left to open a session.
+        """
+        if not (np.array_equal(log.user_ids, self.user_ids) and np.array_equal(log.item_ids, self.item_ids)):
+            raise DataError("known items must come from a log of these users and items, got another; give their own")
+        made = copy(self)
+        made.known = (log.items, log.offsets)
+        counts = np.bincount(np.unique(log.event_users() * np.int64(log.n_items) + log.items) // log.n_items)
+        counts = np.pad(counts, (0, log.n_users - len(counts)))
+        made.servable = self.servable[2 * counts[self.servable] <= log.n_items]
+        if len(made.servable) == 0:
+            raise DataError(
+                f"somebody must know at most half of the {log.n_items} items, got nobody of {log.n_users}; "
+                "pass known='allow'"
+            )
+        return made
+
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def level_of(self, rewards: Any) -> np.ndarray:
@@ -188,13 +225,14 @@ class LearnedUsers:
 
     def _on(
         self, state: LearnedState, items: np.ndarray, level: np.ndarray, answered: np.ndarray, luck: np.ndarray
-    ) -> tuple[LearnedState, np.ndarray]:
-        """Returns the state after the answers of a slate, one place at a time, and who left."""
+    ) -> tuple[LearnedState, np.ndarray, np.ndarray]:
+        """Returns the state after a slate, one place at a time, what was answered before leaving, and who left."""
         low, high = self.log_range
         share = (self.levels.astype(np.float64) - low) / max(high - low, 1e-12)
         place, earned, memory = state.place, state.earned, state.memory
-        left = np.zeros(len(items), dtype=bool)
+        left, answered = np.zeros(len(items), dtype=bool), answered.copy()
         for column in range(items.shape[1]):
+            answered[:, column] &= ~left
             here, worth = answered[:, column], share[level[:, column]]
             place, earned = place + here, earned + here * worth
             chance = self.leaving.chance(place, worth, earned / np.maximum(place, 1))
@@ -202,7 +240,7 @@ class LearnedUsers:
             if self.answers.memory_size:
                 moved = self.answers.after(memory, items[:, column], level[:, column])
                 memory = np.where(here[:, None], moved, memory)
-        return LearnedState(state.user, place, earned, memory), left
+        return LearnedState(state.user, place, earned, memory), answered, left
 
     def _means(self, below: np.ndarray) -> np.ndarray:
         """Returns expected rewards (...) of chances to be at most each level but the last (..., L - 1)."""

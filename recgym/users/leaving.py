@@ -12,7 +12,7 @@ from recgym.log import InteractionLog
 from recgym.log.session_split import check_gap, split_sessions
 from recgym.options import check_choice
 
-SESSIONS = ("one", "interval", "never")
+SESSIONS = ("one", "interval", "never", "auto")
 _EXACT, _GROWTH, _LONGEST = 64, 1.1, 1e6  # places with a number of their own; beyond, groups that grow
 _ROUNDS, _PULL = 12, 1.0  # Newton steps, and the pull of every number towards the mean
 
@@ -39,6 +39,8 @@ class Leaving:
     | `"one"` | all that a user did | the user's last event: as if nobody came back after the log ends |
     | `"interval"` | events with pauses of at most so many seconds | as `split_sessions` says; the last is not known |
     | `"never"` | | nothing was fitted, nobody leaves |
+
+    `"auto"` is `"interval"` where the log has times and tells of some session that it is over, else `"one"`.
 
     Source: discrete-time hazards, Singer and Willett, "It's about time", Journal of Educational Statistics 1993.
 
@@ -81,7 +83,7 @@ def fit_leaving(log: InteractionLog, sessions: str = "one", gap_seconds: int = 3
 
     Args:
         log: Whose users leave.
-        sessions: `"one"`, `"interval"` (the log needs times) or `"never"`, see `Leaving`.
+        sessions: `"one"`, `"interval"` (the log needs times), `"never"` or `"auto"`, see `Leaving`.
         gap_seconds: Longest pause within a session, for `"interval"`.
 
     Raises:
@@ -91,6 +93,9 @@ def fit_leaving(log: InteractionLog, sessions: str = "one", gap_seconds: int = 3
     check_gap(gap_seconds)
     if sessions == "never":
         return Leaving(np.zeros(0), np.zeros(2))
+    if sessions == "auto":
+        by_time = log.times is not None and split_sessions(log, "interval", gap_seconds).users["over"].any()
+        sessions = "interval" if by_time else "one"
     cut = split_sessions(log, sessions, gap_seconds)
     over = np.ones(cut.n_users, dtype=bool) if sessions == "one" else np.asarray(cut.users["over"])
     if not over.any():
