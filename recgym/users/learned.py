@@ -49,8 +49,8 @@ class LearnedUsers:
     slate; nothing else ends a session but the environment's horizon.
 
     **History.** What a factorisation (`"mf"`) answers depends on nothing that was shown in the session: it is a bandit
-    with a horizon, in which only leaving, and the rule on repeats, join one step to the next (`memoryless`). A sequential
-    model's answers follow from the history.
+    with a horizon, in which only leaving and the rule on repeats join one step to the next (`memoryless`). Answers of
+    a sequential model follow from the history.
 
     **Known items.** After `knowing(log)` what a person has in that log counts as seen from the first step on: the model
     has learned these answers by heart.

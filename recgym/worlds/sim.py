@@ -16,11 +16,13 @@ the history.
 `gap_seconds` has left. In a log without times a session is all that a user did, so that hardly anybody leaves within a
 horizon of 20, and the id is a matter of 20 answers.
 
-**Known items.** What a person has in the log that the model was fitted on is not shown to them again (`known="block"`): the
-model has learned these answers by heart. It works as `repeats` says, so that under `repeats="allow"` nothing is blocked.
+**Known items.** What a person has in the log that the model was fitted on is not shown to them again
+(`known="block"`): the model has learned these answers by heart. It works as `repeats` says, so that under
+`repeats="allow"` nothing is blocked. People who know more than half of the items open no session.
 
-**Versions.** v0 let people meet what they had rated (`known="allow"`) and fitted leaving on whole logs (`sessions="one"`),
-so that almost nobody left; it is there as it was, but that nobody answers any more after leaving within a slate.
+**Versions.** v0 let people meet what they had rated (`known="allow"`) and fitted leaving on whole logs
+(`sessions="one"`), so that almost nobody left; it is there as it was, but that nobody answers any more after leaving
+within a slate.
 """
 
 from __future__ import annotations
@@ -76,16 +78,16 @@ def world(
 
     Args:
         frame_size: F; the environment opens with everyone's last F events.
-        model: `"mf"`, matrix factorisation with biases, whose answers depend on no history, or `"sequential"`, a recurrent
-            network over it.
+        model: `"mf"`, matrix factorisation with biases, whose answers depend on no history, or `"sequential"`, a
+            recurrent network over it.
         n_members: Models in the ensemble; None: the model's own default, as of the five options after it.
         max_epochs: Most epochs.
         patience: Epochs without a new lowest loss after which fitting ends.
         lr: First step size.
         l2: Pull towards zero; of `"mf"` one or several to choose from.
         held_out: Share of everyone's events that choose epochs and pull; all events are fitted in the end.
-        sessions: What leaving is fitted on: `"interval"`, events without a pause of `gap_seconds`, `"one"`, all that a user
-            did, `"never"`, or `"auto"`: by interval where the log has times.
+        sessions: What leaving is fitted on: `"interval"`, events without a pause of `gap_seconds`, `"one"`, all that a
+            user did, `"never"`, or `"auto"`: by interval where the log has times.
         known: What becomes of items that people have in the log: `"block"`, or `"allow"`.
         gap_seconds: Longest pause within a session.
         weights: `"propensity"` weighs events by one over their propensities; None: all the same.
