@@ -9,9 +9,11 @@ Where we differ:
   the reward was, against the whole divergence of its latent points: with a mean over them it would learn to look the
   item up there, and forget the state. On a small log little of the item is left in them then, and the n actions are
   much alike; a lower `kl_weight` sets them apart. The decoder's hidden units drop out while it learns.
-  `reconstruction="vector", dropout=0` is the paper's squared distance with a mean divergence.
+  `reconstruction="vector"` is the paper's squared distance with a mean divergence.
 - The critics judge the *expected item* of a vector: the mean item vector under the same softmax. They have learned from
   item vectors only, and this keeps it among them. `critic_action="vector"` shows them the vector itself.
+- Gradients are shortened, and gamma is another. `preset="paper"` is the paper's update with its numbers; see the class
+  for what it sets.
 - Recommending tries the same n latent points for everyone, drawn when the agent is made: the same history gets the same
   ranking, always. Exploring draws new ones.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -51,6 +54,19 @@ class Config(ItemConfig):
     kl_weight: float = 0.5  # weight of latent points' divergence from a standard normal; summed for "items", else mean
     reconstruction: Literal["items", "vector"] = "items"  # by cross-entropy over items, or by squared distance
     bc_reward: float = 2.0  # rebuilding a decision counts exp(bc_reward * reward), over the batch's sum of it; "items"
+
+
+PAPER: dict[str, Any] = {
+    "gamma": 0.99,
+    "critic_action": "vector",
+    "input_scale": 1.0,
+    "reward_scale": 1.0,
+    "dropout": 0.0,
+    "max_norm": None,
+    "actor_init": None,
+    "critic_init": None,
+    "reconstruction": "vector",
+}
 
 
 class Networks(NamedTuple):
@@ -186,6 +202,7 @@ class BCQ(EmbeddingAgent):
         points: Latent points that recommending tries (n_samples, latent_dim).
     """
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config = Config
     make_networks = staticmethod(make_networks)
     make_optimizers = staticmethod(make_optimizers)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
 from agents.networks import PRECISIONS
-from recgym.errors import DataError
+from recgym.errors import DataError, OptionError
 from recgym.options import is_whole
 
 _Holds = Callable[[Any], bool]
@@ -34,6 +35,54 @@ _RANGES: Mapping[str, tuple[_Holds, str]] = {  # what must hold of an option, ho
     ),
 }
 BOUNDS = {name: (words, holds) for words, (holds, names) in _RANGES.items() for name in names.split()}
+
+
+def configured(agent: Any, preset: str | None, options: Mapping[str, Any]) -> Any:
+    """Returns an agent's `Config` of the options given, on top of a preset of its class.
+
+    Args:
+        agent: An agent, or its class.
+        preset: A name in its `presets`, or None for our own defaults.
+        options: Fields of its `Config`.
+
+    Raises:
+        DataError: if it has no such preset.
+        OptionError: if an option is no field.
+
+    Example:
+        >>> from agents.td3 import TD3
+        >>> configured(TD3, "paper", {"gamma": 0.9}).bc_weight
+        0.0
+        >>> configured(TD3, None, {"lr": 0.1})
+        Traceback (most recent call last):
+        recgym.errors.OptionError: an option of TD3 must be one of actor_init, actor_lr, bc_reward, bc_weight, ...
+    """
+    name, presets = getattr(agent, "__name__", type(agent).__name__), agent.presets
+    if preset is not None and preset not in presets:
+        known = ", ".join(map(repr, presets)) or "there is none"
+        raise DataError(f"preset of {name} must be one of: {known}; got {preset!r}; leave it out for our defaults")
+    names = sorted(field.name for field in fields(agent.make_config))
+    for option in options:
+        if option not in names:
+            short = option.replace("learning_rate", "lr")
+            near = [known for known in names if f"_{known}".endswith(f"_{short}") or known.startswith(f"{short}_")]
+            near = near or get_close_matches(short, names, n=1, cutoff=0.0)
+            raise OptionError(
+                f"an option of {name} must be one of {', '.join(names)}, got {option!r}; did you mean "
+                f"{' or '.join(near)}?"
+            )
+    return agent.make_config(**{**(presets[preset] if preset else {}), **options})
+
+
+def with_presets(doc: str | None, agent: Any) -> str | None:
+    """Returns an agent's page with what each of its presets changes, and from what."""
+    for preset, options in agent.presets.items():
+        ours = {field.name: field.default for field in fields(agent.make_config)}
+        changed = [
+            f"`{name}={value!r}` (ours {ours[name]!r})" for name, value in options.items() if value != ours[name]
+        ]
+        doc = f"{doc or ''}\n\n    `preset={preset!r}` sets {', '.join(changed)}.\n    "
+    return doc
 
 
 def check(frame_size: int, config: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from agents import saving
+from agents.finite import check_weights, remember
 from recgym.catalog import Catalog
 from recgym.errors import StoreError
 from recgym.store import MANIFEST, atomic_folder, explained, parsed_manifest, read_manifest
@@ -44,6 +45,7 @@ def save(folder: str | Path, step: int, agent: Resumable, batches: Resumable | N
 
     Raises:
         StoreError: if the folder cannot be written to or holds a later step, or `keep` is below 1.
+        DivergedError: if a weight is no number.
     """
     if keep < 1:
         raise StoreError(f"keep must be at least 1, got {keep}; a run needs its last checkpoint")
@@ -53,11 +55,13 @@ def save(folder: str | Path, step: int, agent: Resumable, batches: Resumable | N
             f"{folder} must hold no checkpoint after step {step}, got {later[-1]} ({len(later)} in all); "
             "resume that run, or choose another folder"
         )
+    check_weights(agent, step)
     more = {"batches": batches.state_dict() if batches is not None else None, "torch": torch.get_rng_state()}
     _keep_catalog(Path(folder), agent)
     path = Path(folder) / f"step-{step:09d}"
     with atomic_folder(path) as temporary:
         saving.write(agent, temporary, more, step=step)
+    remember(agent, path)
     for old in saved(folder)[:-keep]:
         with explained(old, "free the folder of the run"):
             (old / MANIFEST).unlink()  # first, so that no half of it is taken for a checkpoint
@@ -99,6 +103,7 @@ def load(path: str | Path, agent: Resumable, batches: Resumable | None = None) -
     if batches is not None:
         batches.load_state_dict(state["batches"])
     torch.set_rng_state(state["torch"])
+    remember(agent, path)
     return int(manifest["about"]["step"])
 
 

@@ -7,8 +7,10 @@ Where we differ:
   scores). It has learned from item vectors only, and this keeps it among them. `critic_action="vector"` shows it the
   vector itself.
 - The actor also imitates the logged item: cross-entropy under the same softmax, weighted by how good the reward was.
-  Its value term is divided by the mean |Q|, as in TD3+BC (Fujimoto and Gu 2021, equation 5), so that weights mean the
-  same on any scale of rewards. With `bc_weight=0, normalise_q=False, critic_action="vector"` it is the paper's update.
+  Its value term is divided by the mean |Q|, as in TD3+BC (Fujimoto and Gu 2021, equation 5), so that its weight
+  means the same on any scale of values.
+- Our gamma, tau and step sizes are others, and gradients are shortened. `preset="paper"` is the paper's update with its
+  numbers; see the class for what it sets. Two hidden layers of one width, and no weight decay of the critic, are left.
 - The actor's hidden units drop out while it learns, and only then: a log is small, and its users' tastes are quickly
   learned by heart. Targets, values and recommendations never see dropout.
 - Gaussian noise explores instead of Ornstein-Uhlenbeck; no batch normalisation, no weight decay by default.
@@ -18,7 +20,8 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -39,6 +42,20 @@ class Config(ItemConfig):
     bc_weight: float = 1.0  # weight of imitating the logged item
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
     noise: float = 0.1  # standard deviation of exploration
+
+
+PAPER: dict[str, Any] = {
+    "gamma": 0.99,
+    "critic_action": "vector",
+    "input_scale": 1.0,
+    "reward_scale": 1.0,
+    "dropout": 0.0,
+    "max_norm": None,
+    "bc_weight": 0.0,
+    "normalise_q": False,
+    "tau": 0.001,
+    "actor_lr": 1e-4,
+}
 
 
 class Networks(NamedTuple):
@@ -119,6 +136,7 @@ def ddpg_update(
 class DDPG(EmbeddingAgent):
     """Deep deterministic policy gradient over item vectors; see `EmbeddingAgent` for what it is made from."""
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config = Config
     make_networks = staticmethod(make_networks)
     make_optimizers = staticmethod(make_optimizers)

@@ -9,7 +9,9 @@ where a' is the item of largest Q in s' that its frame does not hold, and Q' the
 Where we differ:
 - The conservative term is what makes it work on logs: nothing else says anything of items the log does not show in a
   state, and the maximum seeks out those that are overrated. Being a softmax over Q, it is also the cross-entropy of the
-  logged item. `conservative=0` is the plain dueling double DQN.
+  logged item.
+- Hidden units drop out while it learns, and gamma is another. `preset="paper"` is the plain dueling double DQN; see the
+  class for what it sets.
 - Items of the frame are never the next action, as they are never shown again; `mask_seen=False` allows them.
 - Targets move by a share at every update, as in DDPG, not all the way now and then.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -44,6 +47,15 @@ class Config(FrameConfig):
     conservative: float = 3.0  # weight of the conservative term
     head: str = "vectors"  # what makes advantages, "linear" or "vectors", see agents.heads
     temperature: float = 0.1  # exploring draws an item from softmax(Q / temperature)
+
+
+PAPER: dict[str, Any] = {
+    "gamma": 0.99,
+    "conservative": 0.0,
+    "mask_seen": False,
+    "dropout": 0.0,
+    "reward_scale": 1.0,
+}
 
 
 class DuelingCritic(nn.Module):
@@ -109,6 +121,7 @@ def make_optimizers(nets: Networks, config: Config) -> Optimizers:
 class DQN(ItemAgent):
     """Dueling double DQN over items; see the head of this file, and `ItemAgent` for its arguments."""
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
 
     def values(self, frames: Frames) -> torch.Tensor:

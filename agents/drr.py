@@ -11,8 +11,8 @@ Where we differ:
   while it judges the actor: no state is moved to look better than it is.
 - Only the critic's loss is weighted by importance. Batches that were not drawn by priority weigh the same throughout.
 - The actor also imitates the logged item, by the same loss as our DDPG, which is what works on logs; its value term is
-  divided by the mean |Q|. With `bc_weight=0, normalise_q=False, critic_action="vector", dropout=0, max_norm=None` only
-  the points above are left.
+  divided by the mean |Q|. With `preset="paper"` only the points above are left; see the class for what it sets. By
+  default nobody has a vector (`n_users=0`): the number of users is the log's to say.
 - The first `n_users` users of the log have vectors. All others have one in common, which learns from a share of the
   decisions whose user is not told. Users held out whole are scored with `user=None`: their indices mean somebody else.
 - No weight decay by default; exploration's Ornstein-Uhlenbeck noise goes on from one session of a row to the next.
@@ -23,6 +23,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +36,7 @@ from agents.encoders import make_encoder
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
 from agents.networks import Actor, Critic, arithmetic, follow, frozen, trainable
 from agents.prioritized import Drawn, PrioritizedReplay
+from agents.scaling import settle_on_batch
 from agents.train import Run, command, train_agent
 from recgym.frames import Batch, History
 
@@ -56,6 +58,18 @@ class Config(ItemConfig):
     priority_alpha: float = 0.6  # how much priorities say, see agents.prioritized
     priority_beta: float = 0.4  # how much importance weights make up for it in the beginning
     beta_steps: int = 100_000  # batches until they make up for all of it
+
+
+PAPER: dict[str, Any] = {
+    "gamma": 0.9,
+    "critic_action": "vector",
+    "input_scale": 1.0,
+    "reward_scale": 1.0,
+    "dropout": 0.0,
+    "max_norm": None,
+    "bc_weight": 0.0,
+    "normalise_q": False,
+}
 
 
 class Networks(NamedTuple):
@@ -174,6 +188,7 @@ class DRR(EmbeddingAgent):
 
     wander: torch.Tensor | None = None
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config = Config
     make_networks = staticmethod(make_networks)
     make_optimizers = staticmethod(make_optimizers)
@@ -195,6 +210,7 @@ class DRR(EmbeddingAgent):
 
     def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Learns from one batch; tells the TD errors to the buffer, if it was drawn from one by priority."""
+        settle_on_batch(self, batch)
         with arithmetic(self.config.precision, self.device):
             losses = dict(self.step(self.look_up(batch), learn=True, **self._beside(batch, learn=True)))
         self.updates += 1

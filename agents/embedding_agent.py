@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, Self, cast
 
@@ -23,9 +23,11 @@ from agents.base import (
     unit_scale,
 )
 from agents.bounds import check as check_numbers
+from agents.bounds import configured, with_presets
 from agents.encoded import with_encoders
 from agents.encoders import make_encoder
 from agents.networks import Dropout, arithmetic, seeded
+from agents.scaling import reward_scale, settle_on_batch
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.frames import Batch, History, last_events
@@ -67,8 +69,8 @@ class ItemConfig:
     temperature: float = 6.0  # sharpness of the softmax over scores
     critic_action: Literal["expected_item", "vector"] = "expected_item"  # what critics see of an action
     n_negatives: int = 0  # items drawn per batch for imitation's softmax; 0 takes all, for catalogs that allow it
-    reward_scale: float = 1.0  # what networks see rewards multiplied by, those of frames and those they learn from
-    reward_range: tuple[float, float] | None = None  # known bounds of those: value targets are kept within their sum
+    reward_scale: float | None = None  # what networks see rewards multiplied by; None: the log's largest becomes 1
+    reward_range: tuple[float, float] | None = None  # known bounds of the log's: value targets stay within their sum
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
     compile: bool = False  # whether networks are compiled by torch.compile
 
@@ -114,6 +116,8 @@ class EmbeddingAgent:
         nets: Networks of your own, as a tuple of the algorithm's `Networks`; by default `make_networks` makes them.
         optimizers: Called as `optimizers(nets, config)` with the networks on their device; by default the algorithm's
             `make_optimizers`.
+        preset: `"paper"`: the algorithm as its paper has it, as far as it can be said in options; the class lists what
+            that changes. None: our defaults. Options given beside it win.
         **config: Fields of the algorithm's `Config`. In an environment with vector actions, give it the same `mapper`.
 
     Attributes:
@@ -133,17 +137,23 @@ class EmbeddingAgent:
         user_ids: Outside ids of the users it has vectors for, in index order, or None.
 
     Raises:
-        DataError: if an option is unknown or out of range.
-        TypeError: if a name is no field of the algorithm's `Config`.
+        DataError: if an option is out of range, or there is no such preset.
+        OptionError: if a name is no field of the algorithm's `Config`; a `TypeError` too.
     """
 
     sizes: list[int]  # items it was trained with, then those of each extension since
+    presets: Mapping[str, Mapping[str, Any]] = {}  # options by name of a preset, where there are any
 
     # Every algorithm says these four.
     make_config: Callable[..., Any]
     make_networks: Callable[[int, int, Any], Any]  # from state_dim, action_dim and config
     make_optimizers: Callable[[Any, Any], Any]  # from networks and config
     update_function: Update
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "presets" in vars(cls):
+            cls.__doc__ = with_presets(cls.__doc__, cls)
 
     def __init__(
         self,
@@ -154,9 +164,10 @@ class EmbeddingAgent:
         device: str | torch.device = "auto",
         nets: Any = None,
         optimizers: Callable[[Any, Any], Any] | None = None,
+        preset: str | None = None,
         **config: Any,
     ) -> None:
-        self.config = self.make_config(**config)
+        self.config = configured(self, preset, config)
         check(frame_size, self.config)
         self.catalog = catalog
         self.item_ids, self.reward = catalog.item_ids, catalog.reward
@@ -211,10 +222,11 @@ class EmbeddingAgent:
         """Makes one update, or only measures its losses; `more` goes to the update function too."""
         items, shown = self.vectors[:-1], self.shown[:-1]
         own = {"shown": shown, "generator": self.generator, "learn": learn, **more}
-        return self.update_function(batch, self.nets, self.optimizers, items, self.config, **own)
+        return self.update_function(batch, self.nets, self.optimizers, items, self._told(), **own)
 
     def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Learns from one batch; returns the losses as tensors on the device."""
+        settle_on_batch(self, batch)
         with arithmetic(self.config.precision, self.device):
             losses = self.step(self.look_up(batch), learn=True)
         self.updates += 1
@@ -237,8 +249,15 @@ class EmbeddingAgent:
 
     def _reward(self, reward: Any) -> torch.Tensor:
         """Returns rewards of any shape on the device, as networks see them."""
-        given, scale = to_tensor(reward, self.device).float(), self.config.reward_scale
+        given, scale = to_tensor(reward, self.device).float(), reward_scale(self)
         return given if scale == 1.0 else given * scale
+
+    def _told(self) -> Any:
+        """Returns the config that updates are told: `reward_range` is of rewards as networks see them."""
+        bounds, scale = self.config.reward_range, reward_scale(self)
+        if bounds is None or scale == 1.0:
+            return self.config
+        return replace(self.config, reward_range=tuple(scale * bound for bound in bounds))
 
     @torch.no_grad()
     def act(self, history: History, *, explore: bool = False) -> torch.Tensor:

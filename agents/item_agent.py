@@ -20,8 +20,9 @@ from agents.base import (
     to_tensor,
     unit_scale,
 )
-from agents.bounds import check
+from agents.bounds import check, configured, with_presets
 from agents.networks import Dropout, arithmetic, seeded
+from agents.scaling import reward_scale, settle_on_batch
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History, last_events
 from recgym.log import InteractionLog
@@ -64,7 +65,7 @@ class FrameConfig:
     max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
     mask_seen: bool = True  # whether items of the history are left out of what is shown
     temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
-    reward_scale: float = 1.0  # what networks see rewards multiplied by, those of frames and those they learn from
+    reward_scale: float | None = None  # what networks see rewards multiplied by; None: the log's largest becomes 1
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
 
@@ -79,6 +80,8 @@ class ItemAgent:
         nets: Networks of your own, as a tuple of the algorithm's `Networks`; by default `make_networks` makes them.
         optimizers: Called as `optimizers(nets, config)` with the networks on their device; by default the algorithm's
             `make_optimizers`.
+        preset: `"paper"`: the algorithm as its paper has it, as far as it can be said in options; the class lists what
+            that changes. None: our defaults. Options given beside it win.
         **config: Fields of the algorithm's `Config`.
 
     Attributes:
@@ -94,14 +97,21 @@ class ItemAgent:
         user_ids: Outside ids of the users it has vectors for, in index order, or None.
 
     Raises:
-        DataError: if an option is unknown or out of range.
-        TypeError: if a name is no field of the algorithm's `Config`.
+        DataError: if an option is out of range, or there is no such preset.
+        OptionError: if a name is no field of the algorithm's `Config`; a `TypeError` too.
     """
+
+    presets: Mapping[str, Mapping[str, Any]] = {}  # options by name of a preset, where there are any
 
     # Every algorithm says these three.
     make_config: Callable[..., Any]
     make_networks: Callable[[torch.Tensor, int, Any], Any]  # from the table, the frame size and config
     make_optimizers: Callable[[Any, Any], Any]  # from networks and config
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "presets" in vars(cls):
+            cls.__doc__ = with_presets(cls.__doc__, cls)
 
     def __init__(
         self,
@@ -112,9 +122,10 @@ class ItemAgent:
         device: str | torch.device = "auto",
         nets: Any = None,
         optimizers: Callable[[Any, Any], Any] | None = None,
+        preset: str | None = None,
         **config: Any,
     ) -> None:
-        self.config = self.make_config(**config)
+        self.config = configured(self, preset, config)
         check(frame_size, self.config)
         self.catalog = catalog
         self.item_ids, self.reward = catalog.item_ids, catalog.reward
@@ -153,6 +164,7 @@ class ItemAgent:
 
     def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Learns from one batch; returns the losses as tensors on the device."""
+        settle_on_batch(self, batch)
         with arithmetic(self.config.precision, self.device):
             losses = self.step(batch, learn=True)
         self.updates += 1
@@ -207,7 +219,7 @@ class ItemAgent:
 
     def _reward(self, reward: Any) -> torch.Tensor:
         """Returns rewards of any shape on the device, as networks see them."""
-        return to_tensor(reward, self.device).float() * self.config.reward_scale
+        return to_tensor(reward, self.device).float() * reward_scale(self)
 
     def look_up(self, batch: Batch) -> ItemDecisions:
         """Returns the batch on the device with its vectors."""

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -55,6 +56,18 @@ class Config(FrameConfig):
     entropy_weight: float = 0.01  # weight of the policy's entropy
     bc_weight: float = 1.0  # weight of imitating the logged item
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
+
+
+PAPER: dict[str, Any] = {
+    "off_policy": False,
+    "normalise": False,
+    "entropy_weight": 0.0,
+    "bc_weight": 0.0,
+    "gamma": 0.99,
+    "dropout": 0.0,
+    "max_norm": None,
+    "reward_scale": 1.0,
+}
 
 
 class OnFrames(nn.Module):
@@ -145,6 +158,7 @@ def lstm_ac_update(
 class LSTMActorCritic(ItemAgent):
     """An LSTM actor-critic over items; see the head of this file, and `ItemAgent` for its arguments."""
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
 
     def values(self, frames: Frames) -> torch.Tensor:

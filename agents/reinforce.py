@@ -14,11 +14,13 @@ Beta is learned on the logged items by cross-entropy, from the policy's state bu
 Where we differ:
 - Hidden units drop out while the policy learns; importance weights and K's factor are those of the policy without.
 - A constant baseline below all returns: a log tells what was consumed, and to push a disliked item out of a policy that
-  is still near uniform teaches little and has no end. `baseline=0` is the paper's.
+  is still near uniform teaches little and has no end.
 - The policy also imitates the logged item. Off-policy weights alone reward items that beta thinks rare, whatever the
   user's taste. Gains are brought to a mean of 1, so that imitation's weight means the same under every correction and
-  any scale of rewards. `bc_weight=0, normalise=False` is the paper's.
-- Weights are cut off at 2, where the paper has e**3; they are not normalised.
+  any scale of rewards.
+- Weights are cut off at 2, where the paper has e**3; they are not normalised. `gamma=0` makes it a bandit: it learns
+  from each reward alone. `preset="paper"` is the paper's update, with its K and cap and a gamma that it does
+  not name; see the class for what it sets.
 In an environment take `correction="off_policy", baseline=None, bc_weight=0`, returns (`gamma` above 0) and a small
 buffer: it learns of decisions once their sessions have ended, and beta makes up for their age. Beta must be ahead of
 the policy: with equal step sizes and no imitation, a log with one frequent item can teach that item alone, as weights
@@ -28,8 +30,10 @@ did not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -68,6 +72,19 @@ class Config(FrameConfig):
         check_correction(self.correction, self.baseline)
 
 
+PAPER: dict[str, Any] = {
+    "baseline": 0.0,
+    "normalise": False,
+    "bc_weight": 0.0,
+    "weight_cap": math.exp(3.0),
+    "k": 16,
+    "gamma": 0.99,
+    "dropout": 0.0,
+    "max_norm": None,
+    "reward_scale": 1.0,
+}
+
+
 class Networks(NamedTuple):
     """The networks of REINFORCE."""
 
@@ -104,6 +121,7 @@ def make_optimizers(nets: Networks, config: Config) -> Optimizers:
 class REINFORCE(ItemAgent):
     """Off-policy REINFORCE over items; see the head of this file, and `ItemAgent` for its arguments."""
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
 
     def values(self, frames: Frames) -> torch.Tensor:

@@ -9,8 +9,8 @@ Where we differ:
   They have learned from item vectors only, and this keeps it among them. `critic_action="vector"` shows them the
   vector itself.
 - The drawn vector also imitates the logged item: cross-entropy under the same softmax, weighted by how good the reward
-  was; the value term is divided by the mean |Q|. With `bc_weight=0, normalise_q=False, critic_action="vector",
-  dropout=0, max_norm=None` it is the paper's update.
+  was; the value term is divided by the mean |Q|. Gamma and step sizes are others, and gradients are shortened.
+  `preset="paper"` is the paper's update with its numbers; see the class for what it sets.
 - Alpha begins at 0.01, not 1: the entropy of a vector of d numbers grows with d, and rewards do not.
 """
 
@@ -19,7 +19,8 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -46,6 +47,24 @@ class Config(ItemConfig):
     normalise_q: bool = True  # whether the value term is divided by the mean |Q|
     bc_weight: float = 1.0  # weight of imitating the logged item
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
+
+
+PAPER: dict[str, Any] = {
+    "gamma": 0.99,
+    "critic_action": "vector",
+    "input_scale": 1.0,
+    "reward_scale": 1.0,
+    "dropout": 0.0,
+    "max_norm": None,
+    "bc_weight": 0.0,
+    "normalise_q": False,
+    "actor_init": None,
+    "critic_init": None,
+    "actor_lr": 3e-4,
+    "critic_lr": 3e-4,
+    "alpha_lr": 3e-4,
+    "alpha_init": 1.0,
+}
 
 
 class Networks(NamedTuple):
@@ -152,6 +171,7 @@ def soft_target(
 class SAC(EmbeddingAgent):
     """Soft actor-critic over item vectors; see `EmbeddingAgent` for what it is made from."""
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config = Config
     make_networks = staticmethod(make_networks)
     make_optimizers = staticmethod(make_optimizers)

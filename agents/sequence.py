@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from agents.item_agent import ItemAgent
 from agents.networks import descend
+from agents.scaling import reward_scale
 from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
 from agents.softmax import softmax_loss
 from agents.train import Run, command, train_agent
@@ -91,7 +92,8 @@ class SequenceModel(ItemAgent):
 
     def ask(self, batch: Batch | SequenceBatch) -> Questions:
         """Returns what a batch asks: of sequences what comes next at each step, of frames the action."""
-        return questions(batch, self.catalog.n_items, self.config.max_length, self.device)
+        size, scale = self.config.max_length, reward_scale(self)
+        return questions(batch, self.catalog.n_items, size, self.device, scale=scale)
 
     def batches(self, log: InteractionLog, batch_size: int, seed: int = 0, later: float = 0.0) -> SequenceBatches:
         """Returns what this agent learns best from: whole users, `batch_size` at a time; `later` is for frames."""

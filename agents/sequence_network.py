@@ -33,6 +33,7 @@ class SequenceConfig:
     weight_decay: float = 0.0  # decoupled weight decay
     max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
     mask_seen: bool = True  # whether items of the history are left out of what is shown
+    reward_scale: float | None = None  # what is learned of rewards is of them times this; None: the largest becomes 1
     temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
@@ -127,7 +128,12 @@ def newest_hidden(
 
 
 def questions(
-    batch: Batch | SequenceBatch, n_items: int, max_length: int, device: torch.device, returns: bool = False
+    batch: Batch | SequenceBatch,
+    n_items: int,
+    max_length: int,
+    device: torch.device,
+    returns: bool = False,
+    scale: float = 1.0,
 ) -> Questions:
     """Returns what a batch asks: of sequences what comes next at each step, of frames the action.
 
@@ -137,26 +143,32 @@ def questions(
         max_length: See there.
         device: Where to.
         returns: Whether rewards are the batch's returns.
+        scale: What rewards are multiplied by.
     """
     if isinstance(batch, SequenceBatch):
         given = batch.returns if returns else batch.target_rewards
         columns = (column[:, -max_length:] for column in (batch.items, batch.targets, given))
         items, targets, rewards = (to_tensor(column, device) for column in columns)
         length = to_tensor(batch.length, device).long().clamp(max=items.shape[1])
-        return Questions(*(to_front(part, length) for part in (items.long(), targets.long(), rewards.float())))
+        return Questions(*(to_front(part, length) for part in (items.long(), targets.long(), rewards.float() * scale)))
     items = to_tensor(batch.items[:, -max_length:], device).long()
     length = (items != n_items).sum(dim=1)
     last = torch.arange(items.shape[1], device=device) == length[:, None] - 1  # (B, F)
     given = batch.returns if returns else batch.reward
     action, reward = (to_tensor(part, device)[:, None] for part in (batch.action, given))
     targets = torch.where(last, action.long(), n_items)
-    return Questions(to_front(items, length), targets, reward.float().expand(last.shape))
+    return Questions(to_front(items, length), targets, (reward.float() * scale).expand(last.shape))
 
 
-def steps_of(batch: Batch | SequenceBatch, n_items: int, max_length: int, device: torch.device) -> Steps:
-    """Returns the steps of a batch: of sequences each event's, of frames the action and the state after it."""
+def steps_of(
+    batch: Batch | SequenceBatch, n_items: int, max_length: int, device: torch.device, scale: float = 1.0
+) -> Steps:
+    """Returns the steps of a batch: of sequences each event's, of frames the action and the state after it.
+
+    `max_length` and `scale` are as of `questions`.
+    """
     if isinstance(batch, SequenceBatch):
-        asked = questions(batch, n_items, max_length, device)
+        asked = questions(batch, n_items, max_length, device, scale=scale)
         goes_on = functional.pad(asked.targets[:, 1:] < n_items, (0, 1))
         over = (asked.targets < n_items) & ~goes_on  # the last step
         ended = over & to_tensor(batch.terminated, device)[:, None] if batch.terminated is not None else over & False
@@ -169,7 +181,7 @@ def steps_of(batch: Batch | SequenceBatch, n_items: int, max_length: int, device
     return Steps(
         items=to_front(torch.cat([items, action[:, None]], dim=1), length + 1),
         targets=torch.where(taken, action[:, None], n_items),
-        rewards=to_tensor(batch.reward, device).float()[:, None].expand(taken.shape),
+        rewards=(to_tensor(batch.reward, device).float() * scale)[:, None].expand(taken.shape),
         goes_on=taken & ~terminated,
         terminated=terminated,
     )

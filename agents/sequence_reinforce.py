@@ -7,13 +7,15 @@ and the behaviour policy beta, we lower, over all events of a batch,
     - mean( gain * log pi(a|s) )  -  bc_weight * mean( log pi(a|s) )
 where the gain is that of `agents.correction`. Beta is a second softmax on the same hidden vectors, learned by
 cross-entropy without a gradient into them, as in the paper's section 4.3. It differs from the paper where
-`agents.reinforce` does, and for the same reasons; `baseline=0, bc_weight=0, normalise=False` is the paper's.
+`agents.reinforce` does, and for the same reasons; `preset="paper"` is the paper's, see the class for what it sets.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -26,6 +28,7 @@ from agents.losses import mean_of
 from agents.networks import descend
 from agents.replay import ReplayBuffer
 from agents.returns import returns_buffer
+from agents.scaling import reward_scale
 from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
 from agents.softmax import log_softmax_of, softmax_loss
 from agents.train import Run, command, train_agent
@@ -53,6 +56,19 @@ class Config(SequenceConfig):
         check_correction(self.correction, self.baseline)
         if self.max_length < 1 or self.k < 1:
             raise DataError(f"max_length and k must be at least 1, got {self.max_length} and {self.k}; mend them")
+
+
+PAPER: dict[str, Any] = {
+    "baseline": 0.0,
+    "normalise": False,
+    "bc_weight": 0.0,
+    "weight_cap": math.exp(3.0),
+    "k": 16,
+    "gamma": 0.99,
+    "dropout": 0.0,
+    "max_norm": None,
+    "reward_scale": 1.0,
+}
 
 
 class Behaviour(nn.Module):
@@ -96,6 +112,7 @@ class SequenceREINFORCE(ItemAgent):
     looks at the newest `max_length` events of a history, whatever the frame size; an empty one gets the popular items.
     """
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
 
     def ranked(self, history: History) -> torch.Tensor:
@@ -115,7 +132,7 @@ class SequenceREINFORCE(ItemAgent):
         config, returns = self.config, self.config.gamma > 0.0
         if returns and batch.returns is None:
             raise DataError(f"with gamma={config.gamma} a batch must have returns, got none; make it with gamma=...")
-        return questions(batch, self.catalog.n_items, config.max_length, self.device, returns)
+        return questions(batch, self.catalog.n_items, config.max_length, self.device, returns, scale=reward_scale(self))
 
     def make_buffer(self, capacity: int, frame_size: int, seed: int = 0) -> ReplayBuffer:
         """Returns the buffer this agent learns from in an environment: with returns, if it has a `gamma`."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from agents.base import to_tensor
 from agents.item_agent import ItemAgent
 from agents.losses import mean_of, scale_of
 from agents.networks import Critic, descend, follow, frozen
+from agents.scaling import reward_scale
 from agents.sequence_network import (
     SequenceConfig,
     Steps,
@@ -66,6 +68,18 @@ class Config(SequenceConfig):
             raise DataError(f"max_length must be at least 2 and policy_delay at least 1, got {found}; mend them")
 
 
+PAPER: dict[str, Any] = {
+    "gamma": 0.99,
+    "alpha": 2.5,
+    "value_after": 0,
+    "lr": 3e-4,
+    "critic_lr": 3e-4,
+    "dropout": 0.0,
+    "max_norm": None,
+    "reward_scale": 1.0,
+}
+
+
 class Networks(NamedTuple):
     """The network of the actor, twin critics on its hidden vectors, and their slow copies."""
 
@@ -102,6 +116,7 @@ class SequenceTD3BC(ItemAgent):
     looks at the newest `max_length` events of a history, whatever the frame size; an empty one gets the popular items.
     """
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
 
     def ranked(self, history: History) -> torch.Tensor:
@@ -120,7 +135,8 @@ class SequenceTD3BC(ItemAgent):
 
     def step(self, batch: Batch | SequenceBatch, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses; it knows whose turn it is."""
-        steps = steps_of(batch, self.catalog.n_items, self.config.max_length, self.device)
+        size, scale = self.config.max_length, reward_scale(self)
+        steps = steps_of(batch, self.catalog.n_items, size, self.device, scale)
         return sequence_td3_bc_update(
             steps,
             self.nets,

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +39,7 @@ from agents.base import to_tensor
 from agents.item_agent import ItemAgent
 from agents.losses import mean_of
 from agents.networks import descend
+from agents.scaling import reward_scale
 from agents.sequence_network import (
     SequenceConfig,
     Steps,
@@ -73,6 +75,15 @@ class Config(SequenceConfig):
         if self.max_length < 2 or self.n_negatives < 0:
             found = f"max_length={self.max_length}, n_negatives={self.n_negatives}"
             raise DataError(f"max_length must be at least 2 and n_negatives at least 0, got {found}; mend them")
+
+
+PAPER: dict[str, Any] = {
+    "n_negatives": 0,
+    "advantage_weight": 0.0,
+    "q_weight": 1.0,
+    "max_norm": None,
+    "reward_scale": 1.0,
+}
 
 
 class TwinValues(nn.Module):
@@ -126,6 +137,7 @@ class SQN(ItemAgent):
     looks at the newest `max_length` events of a history, whatever the frame size; an empty one gets the popular items.
     """
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
 
     def ranked(self, history: History) -> torch.Tensor:
@@ -151,7 +163,8 @@ class SQN(ItemAgent):
 
     def step(self, batch: Batch | SequenceBatch, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses."""
-        steps = steps_of(batch, self.catalog.n_items, self.config.max_length, self.device)
+        size, scale = self.config.max_length, reward_scale(self)
+        steps = steps_of(batch, self.catalog.n_items, size, self.device, scale)
         weighs = self.updates >= self.config.advantage_after
         return sqn_update(
             steps, self.nets, self.optimizers, self.config, weighs=weighs, generator=self.generator, learn=learn

@@ -8,8 +8,8 @@ Where we differ:
   scores). They have learned from item vectors only, and this keeps it among them. `critic_action="vector"` shows them
   the vector itself.
 - The actor also imitates the logged item: cross-entropy under the same softmax, weighted by how good the reward was;
-  its value term is divided by the mean |Q|. With `bc_weight=0, normalise_q=False, critic_action="vector", dropout=0,
-  max_norm=None` it is the paper's update.
+  its value term is divided by the mean |Q|. Gamma and step sizes are others, and gradients are shortened.
+  `preset="paper"` is the paper's update with its numbers; see the class for what it sets.
 - Targets move at every `policy_delay`-th update, with the actor, all three of them.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -40,6 +41,20 @@ class Config(ItemConfig):
     bc_weight: float = 1.0  # weight of imitating the logged item
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
     noise: float = 0.1  # standard deviation of exploration
+
+
+PAPER: dict[str, Any] = {
+    "gamma": 0.99,
+    "critic_action": "vector",
+    "input_scale": 1.0,
+    "reward_scale": 1.0,
+    "dropout": 0.0,
+    "max_norm": None,
+    "bc_weight": 0.0,
+    "normalise_q": False,
+    "actor_init": None,
+    "critic_init": None,
+}
 
 
 def td3_update(
@@ -94,6 +109,7 @@ def td3_update(
 class TD3(EmbeddingAgent):
     """Twin delayed DDPG over item vectors; see `EmbeddingAgent` for what it is made from."""
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config = Config
     make_networks = staticmethod(make_networks)
     make_optimizers = staticmethod(make_optimizers)

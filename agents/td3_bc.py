@@ -6,15 +6,18 @@ Where we differ:
 - The logged item's vector is the logged action. The distance to it is the cross-entropy of the logged item under
   softmax(temperature * scores), as only the ranking of items matters; `bc="vector"` is the paper's squared distance.
 - The critics judge the *expected item* of the actor's vector, as in our TD3; `critic_action="vector"` shows them the
-  vector itself. Dropout and shortened gradients are ours too; `dropout=0, max_norm=None` switches them off.
+  vector itself. Dropout, shortened gradients, gamma and step sizes are ours too; `preset="paper"` is the
+  paper's update with its numbers, see the class for what it sets.
 - The paper standardises each number of a state. Here all numbers of item vectors are multiplied by one factor that
-  makes their mean square 1 (`input_scale`), which keeps what their sizes say, and rewards lie in -1..1 already.
+  makes their mean square 1 (`input_scale`), which keeps what their sizes say. Rewards are seen divided by their
+  largest (`reward_scale`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -37,6 +40,21 @@ class Config(ItemConfig):
     alpha: float = 2.5  # weight of the value term, which is divided by the mean |Q|
     bc: Literal["items", "vector"] = "items"  # imitation by cross-entropy over items, or by squared distance
     noise: float = 0.1  # standard deviation of exploration
+
+
+PAPER: dict[str, Any] = {
+    "gamma": 0.99,
+    "critic_action": "vector",
+    "input_scale": 1.0,
+    "reward_scale": 1.0,
+    "dropout": 0.0,
+    "max_norm": None,
+    "actor_init": None,
+    "critic_init": None,
+    "bc": "vector",
+    "actor_lr": 3e-4,
+    "critic_lr": 3e-4,
+}
 
 
 def td3_bc_update(
@@ -91,6 +109,7 @@ def td3_bc_update(
 class TD3BC(EmbeddingAgent):
     """TD3 with behaviour cloning over item vectors; see `EmbeddingAgent` for what it is made from."""
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config = Config
     make_networks = staticmethod(make_networks)
     make_optimizers = staticmethod(make_optimizers)

@@ -18,8 +18,10 @@ import torch
 from agents import checkpoint
 from agents.base import Agent, resolve_device, to_tensor
 from agents.diagnostics import Diagnostics
+from agents.finite import FiniteLosses, last_of
 from agents.replay import ReplayBuffer
 from agents.reports import CsvRows, Progress, Report, TensorBoard, every, together
+from agents.scaling import settle_on_log
 from recgym import datasets, embeddings
 from recgym.batches import FrameBatches
 from recgym.commands.ending import ended
@@ -45,15 +47,23 @@ def fit(
         first_step: Updates already made, as `checkpoint.load` returns them.
 
     Raises:
-        DataError: if an epoch has no batch.
+        DataError: if an epoch has no batch, or rewards are not finite.
+        DivergedError: if losses are NaN or infinite; it names the step and the last checkpoint.
+
+    Warns:
+        UserWarning: if rewards are such that little can be learned of them, see `agents.scaling`.
     """
     if hasattr(agent, "meet") and (log := getattr(batches, "log", None)) is not None:
         agent.meet(log)
-    step = first_step
+        if hasattr(agent, "constants"):
+            settle_on_log(agent, log)
+    finite, step = FiniteLosses(partial(last_of, agent)), first_step
     for step, batch in enumerate(islice(_endless(batches), max(n_steps - first_step, 0)), first_step + 1):
         losses = agent.update(batch)
+        finite(step, batch, losses)
         if report is not None and report(step, losses):
             break
+    finite.look()
     return step
 
 
@@ -106,6 +116,7 @@ def fit_online(
     buffer = make_buffer(buffer_size, env.frame_size, seed)
     observation, _ = env.reset(seed=seed)
     told = env.action == "item" and "allowed" in inspect.signature(agent.act).parameters
+    finite = FiniteLosses(partial(last_of, agent))
     for step in range(1, n_steps + 1):
         masks = {"allowed": env.action_masks()} if told else {}
         actions = agent.act(as_history(observation, env.catalog.n_items), explore=True, **masks)
@@ -114,9 +125,12 @@ def fit_online(
         buffer.add(_lived_through(before, observation, rewards, terminated, truncated, infos))
         metrics: dict[str, Any] = {"reward": float(rewards.mean())}
         if buffer.added >= warm_up:
-            metrics |= agent.update(buffer.sample(batch_size))
+            batch = buffer.sample(batch_size)
+            metrics |= agent.update(batch)
+            finite(step, batch, metrics)
         if report is not None and report(step, metrics):
             break
+    finite.look()
     return buffer
 
 

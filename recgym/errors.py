@@ -28,5 +28,9 @@ class StoreError(RecgymError, OSError):
     """A cache or checkpoint cannot be written, or was refused on reading."""
 
 
+class DivergedError(RecgymError, ArithmeticError):
+    """A training came to losses or weights that are no finite numbers."""
+
+
 class ActionError(RecgymError, ValueError):
     """An action has the wrong shape, type or value."""

@@ -63,6 +63,8 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "agents.base": 10,
     "agents.networks": 9.5,
     "agents.bounds": 10,
+    "agents.finite": 9.5,
+    "agents.scaling": 10,
     "agents.embedding_agent": 10.7,
     "agents.losses": 10.8,
     "agents.anomaly": 10.1,

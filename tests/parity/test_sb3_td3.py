@@ -12,22 +12,7 @@ from stable_baselines3 import TD3 as SB3TD3
 from agents.sac import SAC
 from agents.td3 import TD3
 
-PAPER = {
-    "gamma": 0.9,
-    "tau": 0.005,
-    "dropout": 0.0,
-    "input_scale": 1.0,
-    "hidden": 256,
-    "mapper": "inner",
-    "critic_action": "vector",
-    "bc_weight": 0.0,
-    "q_weight": 1.0,
-    "normalise_q": False,
-    "max_norm": None,
-    "reward_range": None,
-    "actor_init": None,
-    "critic_init": None,
-}
+PAPER = {"preset": "paper", "gamma": 0.9, "hidden": 256}
 
 
 @pytest.fixture
