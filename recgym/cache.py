@@ -7,14 +7,17 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recgym.disk import remove
 from recgym.errors import StoreError
-from recgym.store import atomic_folder, explained, parsed_manifest, read_manifest, write_manifest
+from recgym.store import TEMPORARY, atomic_folder, explained, parsed_manifest, read_manifest, write_manifest
 
+DOWNLOADS = "downloads"  # in the cache root, like the next two
+_FOLDERS = ("entries", "unfinished")
 _BLOCK = 1 << 16  # bytes of one sampled block
 _SAMPLES = 16  # blocks of a sampled hash
 
@@ -80,7 +83,7 @@ def entry(kind: str, name: str, key: Mapping[str, Any], build: Callable[[Path], 
 
     def usable(folder: Path) -> bool:
         try:
-            if read_manifest(folder, kind, version)["about"] == wanted:
+            if read_manifest(folder, kind, version, full=None)["about"] == wanted:
                 return True
             problem = "it was built from something else"
         except StoreError as error:
@@ -100,33 +103,58 @@ def entries() -> list[CacheEntry]:
     """Returns every entry of the cache, by name; a damaged one says so in `problem`."""
     listed = []
     for path in sorted(_cached()):
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         try:
             manifest = parsed_manifest(path)
             read_manifest(path, manifest["recgym"], manifest["version"])
-            listed.append(CacheEntry(path, size, str(manifest["created"]), ""))
+            listed.append(CacheEntry(path, _size(path), str(manifest["created"]), ""))
         except StoreError as error:
-            listed.append(CacheEntry(path, size, "", str(error)))
+            listed.append(CacheEntry(path, _size(path), "", str(error)))
     return listed
 
 
+def others() -> list[CacheEntry]:
+    """Returns what else lies under the cache root: unfinished work, downloads, things of somebody else."""
+    root = cache_dir()
+    told = dict.fromkeys(_leftovers(), "unfinished: goes on when it is asked for again, `cache clear` removes it")
+    told |= {path: "a download: `cache clear` leaves it" for path in (root / DOWNLOADS).glob("*") if path not in told}
+    known = {DOWNLOADS, *_FOLDERS}
+    told |= {
+        path: "not of the cache: `cache clear` leaves it"
+        for path in root.glob("*")
+        if path.name not in known and path not in told
+    }
+    return [CacheEntry(path, _size(path), "", problem) for path, problem in sorted(told.items())]
+
+
 def clear() -> int:
-    """Removes every cache entry and what broken builds left; downloads stay. Returns how many entries were removed.
+    """Removes every cache entry, unfinished fits and what broken builds left. Returns how many entries were removed.
+
+    Downloads stay, and whatever under the cache root is not recgym's.
 
     Raises:
         StoreError: if an entry cannot be removed.
     """
     folders = _cached()
     with explained(cache_dir(), _cache_advice()):
-        for folder in folders:
-            shutil.rmtree(folder)
-        for left in (cache_dir() / "entries").glob(".*"):
-            shutil.rmtree(left)
+        for path in [*folders, *_leftovers()]:
+            with suppress(FileNotFoundError):  # another process was quicker
+                remove(path)
     return len(folders)
 
 
 def _cached() -> list[Path]:
     return [path for path in (cache_dir() / "entries").glob("[!.]*") if path.is_dir()]
+
+
+def _leftovers() -> list[Path]:
+    """Returns the states of unfinished fits, and temporary files and folders."""
+    root = cache_dir()
+    hidden = [*(root / "entries").glob(".*"), *root.glob(f".*{TEMPORARY}"), *(root / DOWNLOADS).glob(f".*{TEMPORARY}")]
+    return [*(root / "unfinished").glob("*"), *hidden]
+
+
+def _size(path: Path) -> int:
+    return sum(file.lstat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 def _cache_advice() -> str:

@@ -15,12 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from recgym.disk import sync
 from recgym.errors import RecgymError, StoreError
 
 MANIFEST = "manifest.json"
 HIDDEN = f"_{MANIFEST}"  # its name where readers of a folder must pass it over, as those of Parquet do
 _MOST = 1 << 28  # bytes of a JSON file that are read at most
+_HASHED = 1 << 30  # bytes up to which opening a folder compares every hash
+_RIGHT: set[tuple[Any, ...]] = set()  # files whose hash was right: path, inode, size, time of change, hash
 DISK = "the disk or the memory is at fault: do it again, and elsewhere if it happens again"
 
 
@@ -74,7 +78,7 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return plain | {"seal": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
 
 
-def checked(folder: Path, kind: str, version: int, full: bool) -> dict[str, Any]:
+def checked(folder: Path, kind: str, version: int, full: bool | None) -> dict[str, Any]:
     """Returns the manifest of `folder` after the checks that `recgym.store.read_manifest` names."""
     manifest = parsed_manifest(folder)
     if manifest["recgym"] != kind or manifest["version"] != version or isinstance(manifest["version"], bool):
@@ -82,9 +86,29 @@ def checked(folder: Path, kind: str, version: int, full: bool) -> dict[str, Any]
         raise StoreError(f"{folder} must hold {kind!r} version {version}, got {found}; make it again with this release")
     if "seal" in manifest and manifest != sealed(manifest):  # earlier releases wrote none
         raise StoreError(f"{folder} must hold the manifest that was written, got a changed one; make it again")
-    for name, expected in manifest["files"].items():
-        check_file(folder, name, expected, full)
+    files, once = manifest["files"], full is None
+    for name, expected in files.items():
+        check_file(folder, name, expected, full=False)
+    if full or (once and sum(entry["size"] for entry in files.values()) <= _HASHED):
+        with ThreadPoolExecutor(os.cpu_count()) as hashing:
+            list(hashing.map(lambda name: check_file(folder, name, files[name], full=True, once=once), files))
     return manifest
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Writes an array as `.npy`, and returns once it is on the disk.
+
+    NumPy writes through C's buffers, whose last write fails without a word: the size tells.
+
+    Raises:
+        OSError: if not all of it could be written.
+    """
+    with open(path, "wb") as file:
+        np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+        written = os.fstat(file.fileno()).st_size
+        if written != file.tell():
+            raise OSError(f"{written} of {file.tell()} bytes of {path.name} were written")
+        os.fsync(file.fileno())
 
 
 def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
@@ -170,14 +194,26 @@ def _inside(name: str) -> bool:
     return bool(parts) and not {"..", "/"} & set(parts) and not {"\\", ":", "\0"} & set(name)
 
 
-def check_file(folder: Path, name: str, expected: Mapping[str, Any], full: bool) -> None:
-    """Compares one file of a folder with its entry in the manifest: its size, and if `full` its hash."""
+def check_file(folder: Path, name: str, expected: Mapping[str, Any], full: bool, once: bool = False) -> None:
+    """Compares one file of a folder with its entry in the manifest.
+
+    Args:
+        folder: The folder.
+        name: The file in it.
+        expected: Its size and SHA-256.
+        full: Whether to compare the hash too.
+        once: Whether a file that was right before in this process, and has not been touched since, is not read again.
+    """
     file = folder / name
-    size = file.stat().st_size if file.is_file() else None
-    if size != expected["size"]:
-        got = "no such file" if size is None else f"{size} bytes"
+    at = file.stat() if file.is_file() else None
+    if at is None or at.st_size != expected["size"]:
+        got = "no such file" if at is None else f"{at.st_size} bytes"
         raise StoreError(f"{file} must have {expected['size']} bytes, got {got}; it is damaged, make it again")
+    state = (str(file), at.st_ino, at.st_size, at.st_mtime_ns, str(expected["sha256"]))
+    if not full or (once and state in _RIGHT):
+        return
     with readable(file, "be a file one can read", "make it again"):
-        changed = full and file_hash(file) != expected["sha256"]
+        changed = file_hash(file) != expected["sha256"]
     if changed:
         raise StoreError(f"{file} must have the recorded SHA-256, got another; it is damaged, make it again")
+    _RIGHT.add(state)

@@ -36,9 +36,11 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -178,7 +180,7 @@ def make_env(**options: Any) -> RecEnv:
 def make_vector_env(num_envs: int = 1, **options: Any) -> RecVectorEnv:
     """Returns a `RecVectorEnv` of a registered kind.
 
-    Catalog and users are made once per process and option set, and shared by all environments. Item vectors are always
+    Catalog and users are made once per process, option set and state of files, and shared. Item vectors are always
     made from the training users, whichever part is served, and kept in the cache.
 
     Args:
@@ -232,9 +234,37 @@ def _assembled(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=8)
 def load_world(options: str) -> tuple[Catalog, UserModel]:
-    """Returns the catalog and users that data options, as JSON, stand for; the same objects for the same text."""
+    """Returns the catalog and users that data options, as JSON, stand for; the same objects for the same text.
+
+    A file that has changed since, or another one of the same relative name, is read anew.
+    """
+    return _loaded(options, json.dumps(_sources(json.loads(options))))
+
+
+def _sources(options: Mapping[str, Any]) -> list[Any]:
+    """Returns what tells the files that options name from any others: path, size, time of change and sampled hash."""
+    from recgym import cache
+
+    named = [Path(value).expanduser() for value in options.values() if isinstance(value, str) and value]
+    if isinstance(options.get("dataset"), str):
+        from recgym.datasets.sources import data_dir
+
+        data = data_dir()
+        named += [] if data is None else [data / f"{options['dataset']}{ending}" for ending in ("", ".zip")]
+    files: list[Any] = []
+    for path in named:
+        with suppress(OSError, ValueError):  # most values are no paths
+            if path.is_file():
+                files.append([str(path.resolve()), cache.fingerprint(path)])
+            elif path.is_dir():
+                inside = sorted((file.name, file.stat()) for file in path.iterdir())
+                files.append([str(path.resolve()), [(name, at.st_size, at.st_mtime_ns) for name, at in inside]])
+    return files
+
+
+@lru_cache(maxsize=8)
+def _loaded(options: str, _sources: str) -> tuple[Catalog, UserModel]:
     given = json.loads(options)
     known = {kind.world for kind in KINDS}
     world = given.pop("world", "frame")

@@ -26,7 +26,9 @@ from recgym.manifests import (
     explained,
     file_hash,
     parsed_manifest,
+    read_json,
     readable,
+    save_array,
     write_manifest,
 )
 
@@ -42,8 +44,10 @@ __all__ = [
     "explained",
     "file_hash",
     "parsed_manifest",
+    "read_json",
     "read_manifest",
     "readable",
+    "save_array",
     "verify",
     "write_manifest",
 ]
@@ -145,14 +149,15 @@ def check_place(path: str | Path, *, own: Collection[str] = ()) -> None:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def read_manifest(folder: str | Path, kind: str, version: int, *, full: bool = False) -> dict[str, Any]:
+def read_manifest(folder: str | Path, kind: str, version: int, *, full: bool | None = False) -> dict[str, Any]:
     """Returns the manifest of `folder` after checking that the folder is what it should be.
 
     Args:
         folder: A folder written with `atomic_folder` and `write_manifest`.
         kind: What it must be, e.g. `"log"`.
         version: The format version it must have.
-        full: Whether to compare the hash of every file; otherwise only names and sizes are checked.
+        full: Whether to compare the hash of every file, or names and sizes only. None: the hashes of a folder of
+            at most 1 GiB, once in a process.
 
     Raises:
         StoreError: if the manifest is unreadable, of another kind or version, or a file is missing or changed.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from numbers import Integral
@@ -282,16 +284,38 @@ class RecVectorEnv(VectorEnv):
 
     def __getstate__(self) -> dict[str, Any]:
         left_out = {"mapper", "_infos"} | ({"catalog", "users"} if self.recipe else set())
-        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+        state = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        return state | ({"made_of": self._made_of()} if self.recipe else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        made_of = state.pop("made_of", None)  # earlier releases kept none
         self.__dict__.update(state)
         if self.recipe:
             self.catalog, self.users = self.recipe()
+            changed = [] if made_of is None else [name for name, one in self._made_of().items() if one != made_of[name]]
+            if changed:
+                raise DataError(
+                    f"an environment must find the data it was pickled with, got other {' and '.join(changed)}; put "
+                    "the files back as they were, or make the environment anew"
+                )
         self._derive()
+
+    def _made_of(self) -> dict[str, str]:
+        """Returns a hash of the items and one of the log, or of the ids where there is no log."""
+        from recgym.users.fitted_on import log_hash
+
+        items = hashlib.sha256(np.ascontiguousarray(self.catalog.table).data)
+        log = getattr(self.users, "log", None)
+        for ids in (self.catalog.item_ids, *(() if log is not None else (self.users.user_ids,))):
+            items.update(json.dumps(ids.tolist(), default=str).encode())
+        return {"items": items.hexdigest(), "users": "" if log is None else log_hash(log)}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RecVectorEnv:
         memo |= {id(shared): shared for shared in (self.catalog, self.users, self.recipe)}  # parameters are not copied
         made = memo[id(self)] = object.__new__(type(self))
-        made.__setstate__(deepcopy(self.__getstate__(), memo))
+        left_out = ("mapper", "_infos")
+        own = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        made.__dict__.update(deepcopy(own, memo))
+        made._derive()
         return made

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from recgym import cache, store
+from recgym.__main__ import main
 from recgym.errors import DataError, StoreError
 
 
@@ -144,6 +145,24 @@ def test_list_and_clear(own_cache):
     assert cache.clear() == 2
     assert cache.entries() == []
     assert (own_cache / "downloads").is_dir()
+
+
+def test_what_is_no_entry_is_shown_and_cleared_if_it_is_of_the_cache(own_cache, capsys):
+    root = cache.cache_dir()
+    ours = ("entries/.x.1.recgym-tmp/half", "unfinished/0123/members/state", "downloads/.a.zip.0.recgym-tmp")
+    theirs = ("downloads/ml-1m.zip", "thesis.tex")
+    for name in (*ours, *theirs):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x" * 3_000_000)
+    assert cache.entries() == [] and len(cache.others()) == 5
+    assert main(["cache", "list"]) == 0
+    said = capsys.readouterr().out
+    assert "3.0 MB  -                          unfinished/0123  unfinished: goes on when it is asked for again" in said
+    assert "thesis.tex  not of the cache: `cache clear` leaves it" in said and "downloads/ml-1m.zip  a download" in said
+    assert main(["cache", "verify"]) == 0 and "left     unfinished/0123" in capsys.readouterr().out
+    assert cache.clear() == 0
+    left = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
+    assert left == sorted(theirs)
 
 
 def test_cache_dir_defaults_to_the_users_own(monkeypatch):

@@ -1,15 +1,18 @@
 import doctest
+import json
+import os
 import pickle
 import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import make_log
 from safetensors.numpy import save_file
 
 import recgym.embeddings
 from recgym.datasets.synthetic import synthetic
-from recgym.embeddings import als, load_vectors, svd
+from recgym.embeddings import als, load_vectors, save_vectors, svd
 from recgym.embeddings.matrix import interactions
 from recgym.errors import DataError, MissingDataError
 from recgym.log import InteractionLog
@@ -296,3 +299,47 @@ def test_fitting_leaves_a_log_with_repeats_as_it_was(fit):
     before = log.items.copy(), log.offsets.copy()
     fit(log, dim=2)
     assert (log.items == before[0]).all() and (log.offsets == before[1]).all()
+
+
+def test_ids_and_vectors_are_one_or_refused(tmp_path, monkeypatch):
+    """A crash between the two files, at any of their renames, leaves the old pair or the new one."""
+    log = make_log()
+    path, ids = tmp_path / "v.npy", log.item_ids
+    old, new = np.arange(80, dtype=np.float32).reshape(40, 2) + 1, -np.arange(80, dtype=np.float32).reshape(40, 2) - 1
+
+    def loaded():
+        catalog, _ = load_vectors(path, log)
+        return (catalog.embeddings * catalog.scale).round().astype(np.float32)
+
+    path.with_suffix(".json").write_text(json.dumps(ids.tolist()))  # as earlier releases wrote it
+    np.save(path, old)
+    np.testing.assert_array_equal(loaded(), old)
+    replace, seen = os.replace, set()
+    for n in range(3):
+        save_vectors(path, ids, old)
+        calls = iter(range(9))
+
+        def dying(*names, calls=calls, n=n):
+            if next(calls) == n:
+                raise KeyboardInterrupt
+            replace(*names)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", dying)
+            with pytest.raises(KeyboardInterrupt):
+                save_vectors(path, ids[::-1], new[::-1])
+        found = loaded()
+        seen.add(bool((found == old).all()))
+        assert (found == old).all() or (found == new).all()
+    assert seen == {True, False}
+    other = tmp_path / "other.npy"
+    save_vectors(other, ids, old * 2)
+    other.replace(path)
+    with pytest.raises(DataError, match=r"vectors that are not those whose ids stand in v\.json"):
+        loaded()
+    save_vectors(tmp_path / "v.safetensors", ids, old)
+    content = bytearray((tmp_path / "v.safetensors").read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "v.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match="ids or vectors that are not those that were written"):
+        load_vectors(tmp_path / "v.safetensors", log)

@@ -242,7 +242,7 @@ def test_damaged_or_foreign_folder_is_refused(tmp_path):
     with pytest.raises(StoreError, match=r"00\.npy must have \d+ bytes, got \d+ bytes"):
         InteractionLog.open(tmp_path / "log")
     column.write_bytes(b"x" * (column.stat().st_size + 4))
-    with pytest.raises(StoreError, match=r"00\.npy must be a readable column"):
+    with pytest.raises(StoreError, match=r"00\.npy must have the recorded SHA-256"):
         InteractionLog.open(tmp_path / "log")
 
 

@@ -1,8 +1,9 @@
 import gymnasium as gym
 import pytest
 
+from recgym import registry
 from recgym.pages import page
-from recgym.registry import KINDS, load_world
+from recgym.registry import KINDS
 
 IDS = [env_id for kind in KINDS for env_id in kind.ids()]
 
@@ -25,7 +26,7 @@ def test_a_page_has_spaces_users_and_options():
 
 def test_a_page_without_data_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("RECGYM_DATA", str(tmp_path))
-    load_world.cache_clear()  # a world that is loaded needs no data any more
+    registry._loaded.cache_clear()  # a world that is loaded needs no data any more
     text = page("recgym/Coat-Frame-v0")
     assert "Unknown here: Coat must lie in a folder" in text and "`-Frame-v0`" in text
 

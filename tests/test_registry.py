@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from recgym import registry
 from recgym.env import RecEnv, RecVectorEnv
 from recgym.errors import DataError
-from recgym.registry import load_world, make_env, make_vector_env, register_envs
+from recgym.registry import make_env, make_vector_env, register_envs
 
 SMALL = {"n_users": 120, "n_items": 90, "dim": 12}
 
@@ -63,7 +64,7 @@ def test_vectors_come_from_the_training_users_whatever_is_served():
 def test_vectors_are_read_from_the_cache_the_second_time(monkeypatch):
     options = {**SMALL, "n_users": 121}
     before = make_env(**options).catalog
-    load_world.cache_clear()
+    registry._loaded.cache_clear()
 
     def fitted_again(*args, **kwargs):
         raise AssertionError("the vectors were fitted again")
@@ -74,7 +75,51 @@ def test_vectors_are_read_from_the_cache_the_second_time(monkeypatch):
     assert after.titles.tolist() == before.titles.tolist()
     with pytest.raises(AssertionError, match="the vectors were fitted again"):
         make_env(**{**options, "dim": 11})
-    load_world.cache_clear()
+    registry._loaded.cache_clear()
+
+
+def plays(path, n, n_items=80):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("u,i,r\n" + "".join(f"{k % 50},{k * 7 % n_items},{k % 5 + 1}\n" for k in range(n)))
+
+
+PLAYS = {"dataset": "table", "path": "x.csv", "user": "u", "item": "i", "reward": "r", "dim": 4, "split": "all"}
+
+
+def test_a_file_that_changed_or_another_folders_is_served_as_it_is(tmp_path, monkeypatch):
+    def n_events():
+        return make_env(**PLAYS).users.log.n_events
+
+    plays(tmp_path / "d1" / "x.csv", 3000)
+    plays(tmp_path / "d2" / "x.csv", 6000)
+    monkeypatch.chdir(tmp_path / "d1")
+    assert n_events() == 3000 and make_env(**PLAYS).users is make_env(**PLAYS).users
+    monkeypatch.chdir(tmp_path / "d2")
+    assert n_events() == 6000
+    plays(tmp_path / "d2" / "x.csv", 4500)
+    assert n_events() == 4500
+
+
+@pytest.mark.parametrize("observation", ["frame", "history"])
+def test_an_unpickled_environment_refuses_other_data(observation, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plays(tmp_path / "x.csv", 3000)
+    env = make_vector_env(4, **PLAYS, observation=observation)
+    env.reset(seed=1)
+    pickled, copied = pickle.dumps(env), copy.deepcopy(env)
+    same = pickle.loads(pickled)
+    assert same.users is env.users
+    plays(tmp_path / "x.csv", 3000, n_items=120)
+    with pytest.raises(DataError, match="must find the data it was pickled with, got other items and users; put the"):
+        pickle.loads(pickled)
+    again = copy.deepcopy(copied)  # shares what is in memory
+    assert again.users is env.users
+    actions = np.zeros(env.action_space.shape, dtype=env.action_space.dtype)
+    rewards = env.step(actions)[1].tolist()
+    assert all(one.step(actions)[1].tolist() == rewards for one in (copied, again, same))
+    state = pickle.loads(pickle.dumps(make_vector_env(4, **PLAYS))).__getstate__()
+    del state["made_of"]  # as earlier releases pickled it
+    RecVectorEnv.__new__(RecVectorEnv).__setstate__(state)
 
 
 def test_ways_of_making_vectors():

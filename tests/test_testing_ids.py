@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_log
 
+from recgym import registry
 from recgym.env import RecEnv, RecVectorEnv
-from recgym.registry import load_world
 from recgym.testing import __main__ as command
 from recgym.testing import check_vector_env
 from recgym.users import ReplayUsers
@@ -61,7 +61,7 @@ def test_the_command_checks_every_action_observation_and_mode(capsys):
 
 def test_ids_without_data_are_listed(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("RECGYM_DATA", str(tmp_path))
-    load_world.cache_clear()  # a world that is loaded needs no data any more
+    registry._loaded.cache_clear()  # a world that is loaded needs no data any more
     assert command.main(["Coat"]) == 0
     said = capsys.readouterr().out
     assert "skipped recgym/Coat-Frame-v0: Coat must lie in a folder" in said

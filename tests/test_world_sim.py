@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from recgym import cache, datasets, users
+from recgym import cache, datasets, registry, users
 from recgym.errors import DataError, OptionError
-from recgym.registry import load_world, make_vector_env
+from recgym.registry import make_vector_env
 from recgym.users.difference import difference
 from recgym.users.guards import next_entropy
 from recgym.worlds import sim
@@ -52,7 +52,7 @@ def test_a_planted_leak_is_seen():
 
 def test_fitted_once_and_read_from_the_cache(monkeypatch):
     before = made(fit_seed=3).users
-    load_world.cache_clear()
+    registry._loaded.cache_clear()
 
     def fitted_again(*args, **kwargs):
         raise AssertionError("the users were fitted again")
@@ -64,7 +64,7 @@ def test_fitted_once_and_read_from_the_cache(monkeypatch):
         made(fit_seed=4)
     with pytest.raises(AssertionError, match="the users were fitted again"):
         made(fit_seed=3, weights="propensity")
-    load_world.cache_clear()
+    registry._loaded.cache_clear()
 
 
 def test_a_damaged_entry_is_fitted_anew(caplog):
@@ -94,6 +94,21 @@ def test_a_large_fit_goes_on_where_it_was(monkeypatch):
     sim.fitted_users(parts.served, parts.catalog, max_epochs=1, n_members=1)
     assert seen[0].parent == cache.cache_dir() / "unfinished" and not seen[0].exists()
     shutil.rmtree(cache.cache_dir() / "unfinished")
+
+
+def test_a_damaged_unfinished_fit_is_set_aside_and_begun_anew(log, catalog, tmp_path, caplog):
+    def fitted(folder):
+        return users.fit(log, catalog, dim=4, max_epochs=2, n_members=1, folder=folder)
+
+    whole = fitted(tmp_path / "whole")
+    fitted(tmp_path / "cut")
+    (state,) = tmp_path.glob("cut/**/members/state.safetensors")
+    for damage in (b"", state.read_bytes()[:-9]):
+        state.write_bytes(damage)
+        again = fitted(tmp_path / "cut")
+        assert "it is damaged, make it again; what is left of it stands at" in caplog.text
+        assert again.about == whole.about and np.array_equal(again.answers.users, whole.answers.users)
+        assert (state.parent.with_name("members.damaged") / state.name).read_bytes() == damage
 
 
 def test_guards_are_options_of_the_environment():

@@ -14,16 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the commands below `cache`."""
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, text, run in (
-        ("list", "Lists every entry: size, time, name.", _list),
+        ("list", "Lists all that is under the cache folder: size, time, name.", _list),
         ("verify", "Compares every file of every entry with its recorded hash.", _verify),
-        ("clear", "Removes every entry; downloads stay.", _clear),
+        ("clear", "Removes every entry and unfinished work; downloads stay.", _clear),
     ):
         actions.add_parser(name, help=text, description=text).set_defaults(run=run)
 
 
 def _list(options: argparse.Namespace) -> int:
-    for entry in cache.entries():
-        print(f"{entry.size / 1e6:10.1f} MB  {entry.created or '-':25}  {entry.path.name}  {entry.problem}".rstrip())
+    for entry in [*cache.entries(), *cache.others()]:
+        name = entry.path.relative_to(cache.cache_dir()).as_posix().removeprefix("entries/")
+        print(f"{entry.size / 1e6:10.1f} MB  {entry.created or '-':25}  {name}  {entry.problem}".rstrip())
     print(f"in {cache.cache_dir()}")
     return 0
 
@@ -37,6 +38,8 @@ def _verify(options: argparse.Namespace) -> int:
         except StoreError as error:
             damaged += 1
             print(f"damaged  {entry.path.name}: {error}")
+    for other in cache.others():
+        print(f"left     {other.path.relative_to(cache.cache_dir()).as_posix()}: {other.problem}")
     return 1 if damaged else 0
 
 

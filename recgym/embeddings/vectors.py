@@ -5,27 +5,29 @@ What is made here is written the same way, each vector beside its id.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from recgym.catalog import Catalog
-from recgym.errors import DataError, MissingDataError
+from recgym.errors import DataError, MissingDataError, RecgymError
 from recgym.ids import as_ids, from_json, some, to_json
 from recgym.log import InteractionLog
-from recgym.store import atomic_file
+from recgym.store import atomic_file, read_json, save_array
 
 _MISSING = ("error", "drop", "mean")
 _UNRATED = ("drop", "keep")
+_MOST = 1 << 32  # bytes of a list of ids at most
 
 
 def load_vectors(
@@ -95,8 +97,9 @@ def save_vectors(path: str | Path, ids: Any, vectors: Any) -> None:
 
     | ending | holds |
     |---|---|
-    | `.npy` | the vectors; the ids as a JSON list, in row order, in the file of that name with the ending `.json` |
-    | `.safetensors` | `embeddings`; the ids as that list under `item_ids` in the metadata |
+    | `.npy` | the vectors; in the file of that name with the ending `.json`, `item_ids` as a list in row order, and |
+    | | `sha256`, which binds the two |
+    | `.safetensors` | `embeddings`; the ids as a JSON list under `item_ids` in the metadata, and `sha256` |
 
     Args:
         path: The file.
@@ -109,17 +112,37 @@ def save_vectors(path: str | Path, ids: Any, vectors: Any) -> None:
     """
     path = Path(path)
     ids, rows = _aligned(as_ids(ids), np.asarray(vectors))
-    listed = json.dumps(to_json(ids))
+    listed = to_json(ids)
+    seal = _seal(listed, rows)
     if path.suffix == ".npy":
-        with atomic_file(path.with_suffix(".json")) as temporary:
-            temporary.write_text(listed, encoding="utf-8")
-        with atomic_file(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, rows)
+        _save_pair(path, {"item_ids": listed, "sha256": seal}, rows)
     elif path.suffix == ".safetensors":
         with atomic_file(path) as temporary:
-            save_file({"embeddings": np.ascontiguousarray(rows)}, temporary, metadata={"item_ids": listed})
+            metadata = {"item_ids": json.dumps(listed), "sha256": seal}
+            save_file({"embeddings": np.ascontiguousarray(rows)}, temporary, metadata=metadata)
     else:
         raise DataError(f"vectors are written as .npy or .safetensors, got {path.name!r}; choose one of these endings")
+
+
+def _save_pair(path: Path, told: dict[str, Any], rows: np.ndarray) -> None:
+    """Writes vectors and, beside them, their ids; until the vectors are there, the ids of the earlier ones stay too."""
+    beside, before = path.with_suffix(".json"), None
+    with suppress(Exception):  # nothing there, or nothing that can be read
+        ids, vectors = _read_npy(path)
+        before = {"item_ids": to_json(as_ids(ids)), "sha256": _seal(to_json(as_ids(ids)), vectors)}
+    for stage in [told | {"before": before}, told] if before else [told]:
+        with atomic_file(beside) as temporary:
+            temporary.write_text(json.dumps(stage), encoding="utf-8")
+        if stage is not told or not before:
+            with atomic_file(path) as temporary:
+                save_array(temporary, rows)
+
+
+def _seal(ids: Any, vectors: np.ndarray) -> str:
+    """Returns a SHA-256 that binds ids and vectors."""
+    digest = hashlib.sha256(json.dumps([ids, vectors.dtype.str, vectors.shape]).encode())
+    digest.update(np.ascontiguousarray(vectors).data)
+    return digest.hexdigest()
 
 
 def _without_vector(log: InteractionLog, without: np.ndarray, ids: np.ndarray, missing: str) -> InteractionLog:
@@ -171,16 +194,25 @@ def _read(source: Any, log: InteractionLog, allow_pickle: bool) -> tuple[np.ndar
         raise DataError(f"a file of vectors must end in one of {kinds}, got {path.name!r}; convert it")
     try:
         ids, vectors = readers[path.suffix](path)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
-        problem = f"{type(error).__name__}: {error}"
+    except RecgymError:
+        raise
+    except Exception as error:  # a damaged file makes its library raise nearly anything
+        problem = f"{type(error).__name__}: {error}"[:300]
         raise DataError(f"{path} must be a readable file of vectors, got {problem}; write it again") from error
     return _by_rows(vectors, log) if ids is None else _aligned(as_ids(ids), vectors)
 
 
 def _read_npy(path: Path) -> tuple[Any, np.ndarray]:
-    beside = path.with_suffix(".json")
-    ids = from_json(json.loads(beside.read_text(encoding="utf-8"))) if beside.is_file() else None
-    return ids, np.load(path, allow_pickle=False)
+    vectors, beside = np.load(path, allow_pickle=False), path.with_suffix(".json")
+    if not beside.is_file():
+        return None, vectors
+    told = read_json(beside, _MOST)
+    if isinstance(told, list):  # an earlier release, or somebody else
+        return from_json(told), vectors
+    for one in (told, told.get("before") or {}):
+        if one.get("sha256") == _seal(one.get("item_ids"), vectors):
+            return from_json(one["item_ids"]), vectors
+    raise ValueError(f"vectors that are not those whose ids stand in {beside.name}")
 
 
 def _read_npz(path: Path) -> tuple[Any, np.ndarray]:
@@ -190,11 +222,15 @@ def _read_npz(path: Path) -> tuple[Any, np.ndarray]:
 
 def _read_safetensors(path: Path) -> tuple[Any, np.ndarray]:
     with safe_open(path, framework="np") as file:
-        listed = (file.metadata() or {}).get("item_ids")
-        ids = from_json(json.loads(listed)) if listed else None
-        if not listed and "item_ids" in file.keys():  # noqa: SIM118
-            ids = file.get_tensor("item_ids")
-        return ids, file.get_tensor("embeddings")
+        metadata, vectors = file.metadata() or {}, file.get_tensor("embeddings")
+        if "item_ids" in metadata:
+            listed = json.loads(metadata["item_ids"])
+            if metadata.get("sha256", "") not in ("", _seal(listed, vectors)):
+                raise ValueError("ids or vectors that are not those that were written")
+            return from_json(listed), vectors
+        if metadata.keys() & {"sha256"}:
+            raise ValueError("no ids beside the hash that binds them")
+        return file.get_tensor("item_ids") if "item_ids" in file.keys() else None, vectors  # noqa: SIM118
 
 
 def _read_pickle(path: Path, allow_pickle: bool) -> tuple[np.ndarray, np.ndarray]:

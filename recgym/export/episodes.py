@@ -54,7 +54,7 @@ def write(
             whole.update_metadata(_metadata(rows, dataset_id, catalog))
             _merge(parts, target / "data", whole)
             if catalog is not None:
-                np.save(target / "embeddings.npy", catalog.table)
+                store.save_array(target / "embeddings.npy", catalog.table)
             store.write_manifest(target, "minari", VERSION, {"name": rows.log.name, "id": dataset_id})
     return path
 

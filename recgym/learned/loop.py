@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,8 +12,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from recgym.disk import move
 from recgym.errors import StoreError
-from recgym.store import atomic_folder, read_manifest, write_manifest
+from recgym.store import atomic_folder, explained, read_manifest, readable, write_manifest
+
+_log = logging.getLogger("recgym")
 
 KIND, VERSION = "unfinished fit", 1
 _TENSORS = "state.safetensors"
@@ -66,7 +71,7 @@ def search(
         tick: Called after every epoch.
 
     Raises:
-        StoreError: if `folder` holds the state of another fit, or a damaged one.
+        StoreError: if `folder` holds the state of another fit.
     """
     begin, losses = _resumed(learner, folder, about)
     for number in range(begin, max_epochs):
@@ -110,23 +115,42 @@ def _keep(
 
 
 def _resumed(learner: Learner, folder: Path | None, about: Mapping[str, Any]) -> tuple[int, list[list[float]]]:
-    """Returns epochs done and their losses after putting a kept state into the learner; (0, []) if there is none."""
+    """Returns epochs done and their losses after putting a kept state into the learner; (0, []) if there is none.
+
+    A damaged state is set aside under the ending `.damaged`, and the fit begins anew.
+    """
     if folder is None or not folder.exists():
         return 0, []
-    kept = read_manifest(folder, KIND, VERSION, full=True)["about"]
+    try:
+        with readable(folder, "hold the state of a fit", "the fit begins anew"):
+            kept = read_manifest(folder, KIND, VERSION, full=True)["about"]
+            found = load_file(folder / _TENSORS)
+            state = {
+                name: (
+                    found[name].reshape(tensor.shape),
+                    {key.partition("|")[2]: value for key, value in found.items() if key.startswith(f"{name}|")},
+                )
+                for name, tensor in learner.tensors.items()
+            }
+            changed = sorted(name for name in about if kept["fit"].get(name) != about[name])
+            done, losses = int(kept["done"]), [[float(one) for one in row] for row in kept["losses"]]
+    except StoreError as error:
+        aside = folder.with_name(f"{folder.name}.damaged")
+        _log.warning("%s; what is left of it stands at %s", error, aside)
+        with explained(folder.parent, "choose another folder or free this one"):
+            shutil.rmtree(aside, ignore_errors=True)
+            move(folder, aside)
+        return 0, []
     if kept["fit"] != dict(about):
-        changed = sorted(name for name in about if kept["fit"].get(name) != about[name])
         raise StoreError(
             f"{folder} must hold the state of this fit, got one that differs in {', '.join(changed)}; give it the same "
             "log and options, or another folder"
         )
-    found = load_file(folder / _TENSORS)
     for name, tensor in learner.tensors.items():
         with torch.no_grad():
-            tensor.copy_(found[name])
-        moments = {key.partition("|")[2]: value for key, value in found.items() if key.startswith(f"{name}|")}
-        learner.optimizer.state[tensor] = {key: value.to(tensor.device) for key, value in moments.items()}
-    return int(kept["done"]), [list(row) for row in kept["losses"]]
+            tensor.copy_(state[name][0])
+        learner.optimizer.state[tensor] = {key: value.to(tensor.device) for key, value in state[name][1].items()}
+    return done, losses
 
 
 def _state(learner: Learner) -> dict[str, torch.Tensor]:

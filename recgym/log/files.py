@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 KIND = "log"
 VERSION = 1
 _SINGLE = ("items", "rewards", "offsets", "user_ids", "item_ids", "times", "propensities", "titles")
+_AGAIN = "it is damaged, save the log again"
+_MOST = 1 << 32  # bytes of a column of objects at most
 _GROUPS = ("extra", "users", "item_features")
 
 
@@ -52,19 +54,27 @@ def save_columns(columns: Mapping[str, np.ndarray | Path], about: Mapping[str, A
 
 
 def open_log(folder: Path) -> dict[str, Any]:
-    """Returns the attributes of the `InteractionLog` in a folder, its `.npy` columns memory-mapped."""
-    about = store.read_manifest(folder, KIND, VERSION)["about"]
-    arguments: dict[str, Any] = dict.fromkeys(_SINGLE) | {group: {} for group in _GROUPS}
-    for name, file in about["columns"].items():
-        group, _, inner = name.partition("/")
-        column = _read_column(folder / file)
-        if inner:
-            arguments[group][inner] = column
-        else:
-            arguments[name] = column
-    low, high = about["reward_range"]
-    plain = {"name": about["name"], "reward": about["reward"], "is_tail": about.get("is_tail", False)}
-    return arguments | plain | {"source": about.get("source", {}), "reward_range": (low, high)}
+    """Returns the attributes of the `InteractionLog` in a folder, its `.npy` columns memory-mapped.
+
+    Raises:
+        StoreError: if the folder holds no log, or a damaged one; of more than 1 GiB, `store.verify` sees changed bytes.
+    """
+    manifest = store.read_manifest(folder, KIND, VERSION, full=None)
+    about = manifest["about"]
+    with store.readable(folder, "hold the columns of a log", _AGAIN):
+        arguments: dict[str, Any] = dict.fromkeys(_SINGLE) | {group: {} for group in _GROUPS}
+        for name, file in about["columns"].items():
+            if file not in manifest["files"]:
+                raise StoreError(f"{folder} must list all its columns, got {file!r} that it does not list; {_AGAIN}")
+            group, _, inner = name.partition("/")
+            column = _read_column(folder / file)
+            if inner:
+                arguments[group][inner] = column
+            else:
+                arguments[name] = column
+        low, high = about["reward_range"]
+        plain = {"name": about["name"], "reward": about["reward"], "is_tail": about.get("is_tail", False)}
+        return arguments | plain | {"source": about.get("source", {}), "reward_range": (low, high)}
 
 
 def _write_column(folder: Path, stem: str, column: np.ndarray | Path) -> str:
@@ -75,17 +85,12 @@ def _write_column(folder: Path, stem: str, column: np.ndarray | Path) -> str:
         text = json.dumps(ids.to_json(column), ensure_ascii=False)
         (folder / f"{stem}.json").write_text(text, encoding="utf-8")
         return f"{stem}.json"
-    with open(folder / f"{stem}.npy", "wb") as file:
-        np.save(file, column, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())  # here rather than with the folder, so that the next column is written meanwhile
+    store.save_array(folder / f"{stem}.npy", column)  # synced here, so that the next column is written meanwhile
     return f"{stem}.npy"
 
 
 def _read_column(path: Path) -> np.ndarray:
-    try:
+    with store.readable(path, "be a readable column", _AGAIN):
         if path.suffix == ".json":
-            return ids.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return ids.from_json(store.read_json(path, _MOST))
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} must be a readable column, got {error}; it is damaged, save the log again") from None

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from recgym.errors import StoreError
 from recgym.ids import as_ids, from_json, to_json
-from recgym.store import MANIFEST, atomic_folder, read_manifest, write_manifest
+from recgym.store import MANIFEST, atomic_folder, read_json, read_manifest, readable, write_manifest
 
 KIND, VERSION = "users", 1
 _ARRAYS, _REST = "model.safetensors", "model.json"
@@ -44,13 +42,8 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], An
         StoreError: if the folder holds no such model, or one that is damaged.
     """
     read_manifest(folder, KIND, VERSION, full=True)
-    try:
+    with readable(folder, f"hold {_ARRAYS} and {_REST} beside {MANIFEST}", "fit again"):
         arrays = load_file(folder / _ARRAYS)
-        rest = json.loads((folder / _REST).read_text(encoding="utf-8"))
+        rest = read_json(folder / _REST, 1 << 32)
         ids = {name: as_ids(from_json(listed)) for name, listed in rest["ids"].items()}
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise StoreError(
-            f"{folder} must hold {_ARRAYS} and {_REST} beside {MANIFEST}, got {problem}; fit again"
-        ) from error
-    return arrays, ids, rest["about"]
+        return arrays, ids, rest["about"]

@@ -13,6 +13,7 @@ from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.rng import RowRandom
+from recgym.store import readable
 from recgym.users import files
 from recgym.users.answers import Answers
 from recgym.users.base import START_STREAM, Opening, Response
@@ -299,19 +300,20 @@ class LearnedUsers:
             StoreError: if the folder holds no such model, or one that is damaged.
         """
         arrays, ids, about = files.read(Path(folder))
-        own = {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith("answers/")}
-        low, high = about["reward_range"]
-        return cls(
-            _answers(about["kind"], own, about["about"], device),
-            Leaving.from_arrays(arrays, about["sessions"]),
-            levels=arrays["levels"],
-            **ids,
-            recent=(arrays["recent items"], arrays["recent rewards"]),
-            misses=about["misses"],
-            reward_range=(low, high),
-            fitted_on=FittedOn(**about["fitted_on"], users=arrays["seen users"], events=arrays["seen events"]),
-            about=about["about"],
-        )
+        with readable(Path(folder), "hold learned users", "fit again"):
+            own = {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith("answers/")}
+            low, high = about["reward_range"]
+            return cls(
+                _answers(about["kind"], own, about["about"], device),
+                Leaving.from_arrays(arrays, about["sessions"]),
+                levels=arrays["levels"],
+                **ids,
+                recent=(arrays["recent items"], arrays["recent rewards"]),
+                misses=about["misses"],
+                reward_range=(low, high),
+                fitted_on=FittedOn(**about["fitted_on"], users=arrays["seen users"], events=arrays["seen events"]),
+                about=about["about"],
+            )
 
 
 def _check_indices(name: str, index: np.ndarray, n: int) -> None:

@@ -13,6 +13,7 @@ from recgym import cache, datasets, embeddings
 from recgym.catalog import Catalog
 from recgym.log import InteractionLog
 from recgym.options import check_choice
+from recgym.store import save_array
 
 SPLITS = ("train", "test", "all")
 FITTED = ("svd", "als")  # ways of making vectors from a log
@@ -97,7 +98,7 @@ def fitted_catalog(train: InteractionLog, method: str, **options: Any) -> Catalo
 
     def build(folder: Path) -> None:
         made = getattr(embeddings, method)(train, **options)
-        np.save(folder / "vectors.npy", made.embeddings * np.float32(made.scale))
+        save_array(folder / "vectors.npy", made.embeddings * np.float32(made.scale))
 
     key = {"log": _content_hash(train), "method": method, **options}
     folder = cache.entry("vectors", f"{train.name}-{method}", key, build, version=_VECTORS)
