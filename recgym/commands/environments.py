@@ -36,28 +36,23 @@ def add_ids(parser: argparse.ArgumentParser) -> None:
 
 
 def show_all(options: argparse.Namespace) -> int:
-    """Lists environments and data sets."""
-    from recgym.datasets import names
-    from recgym.datasets.sources import PUBLISHED, data_dir, find
+    """Lists environments and data sets: what each is, and whether its data are here."""
+    import gymnasium
 
+    from recgym.datasets.listing import listed
+
+    sets = {one.name: one for one in listed()}
     print("environments")
     for name in sorted(_ids()):
-        print(f"  {name}")
+        data = gymnasium.spec(name).kwargs.get("dataset")
+        here = data is None or data not in sets or sets[data].is_here
+        state = "" if here else f"; its data are not here: {data}"
+        print(f"  {name:36}  {_about(gymnasium.spec(name).kwargs)}{state}")
     print("data sets")
-    embedded = [name for name in names() if name.startswith("synthetic")]
-    for name in embedded:
-        print(f"  {name:16}  embedded, always there")
-    for published in PUBLISHED.values():
-        found = find(published)
-        state = f"at {found.path}" if found else f"not here: python -m recgym fetch {published.name}"
-        print(f"  {published.name:16}  {published.content:18}  {published.remote.size / 1e6:6.1f} MB  {state}")
-        print(f"  {'':16}  {published.remote.licence}")
-    data = data_dir()
-    for name in sorted(set(names()) - {*PUBLISHED, *embedded, "table"}):  # sets that come as a folder only
-        here = data is not None and (data / name).is_dir()
-        state = f"at {data}/{name}" if here else f"not here: put it at RECGYM_DATA/{name}"
-        print(f"  {name:16}  {'folder only':18}  {'':9}  {state}")
-    print("  table             any CSV, Parquet file or DataFrame: path=, user=, item=, reward=, time=")
+    for one in sets.values():
+        print(f"  {one.name:16}  {one.content}; {one.state}")
+        if one.licence:
+            print(f"  {'':16}  licence: {one.licence}; cite: {one.citation}")
     return 0
 
 
@@ -125,6 +120,14 @@ def check(options: argparse.Namespace) -> int:
             env.close()
     print(f"{options.id}: all checks passed")
     return 0
+
+
+def _about(kwargs: dict[str, Any]) -> str:
+    """Returns the line that says what a kind of environment is: the first of its world's page."""
+    from recgym.registry import world_page
+
+    first = world_page(kwargs["world"]).strip().splitlines()[0]
+    return first.partition(": ")[2].rstrip(".") or first
 
 
 def _is_data(name: str) -> bool:

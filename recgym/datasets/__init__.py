@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from recgym import cache, store
-from recgym.datasets import registered, sources
+from recgym.datasets import published, registered, sources
 from recgym.datasets.coat import coat
 from recgym.datasets.kept import kept
 from recgym.datasets.kept import opened as _opened
+from recgym.datasets.layouts import LAYOUTS
 from recgym.datasets.movielens import read_log, source_files, write_log
 from recgym.datasets.nowplaying import nowplaying
 from recgym.datasets.obd import obd
@@ -44,7 +45,7 @@ _LOGGED: dict[str, _Maker] = {  # small and read anew each time, or with a cache
     "tianchi": tianchi,
     "nowplaying": nowplaying,
 }
-_BUILT_IN = list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED]))
+_BUILT_IN = list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED, *LAYOUTS]))
 _TABLES = 3  # raise it when what is made of the same table and options changes
 
 
@@ -75,6 +76,13 @@ def load(
     | `obd` | folder | `campaign="men"`, `"women"` or `"all"`; `policy="random"` or `"bts"` |
     | `tianchi` | folder | `dedupe`, `sample`, `seed`, `age_bounds` |
     | `nowplaying` | folder | `min_events` |
+    | `recbole` | `path=` | as all published layouts: `part`, `min_events`, `top_items`, `duplicates`, `missing`; |
+    | | | `user`, `item`, `time`, `feedback` where its columns have other names |
+    | `sasrec`, `lightgcn` | `path=` | those of all published layouts |
+    | `amazon-2023` | folder or `path=` | `category`; `part="reviews"`, `"ratings"`, `"train"`, `"valid"`, `"test"` |
+    | `kuairand-pure`, `kuairand-1k` | folder | `part="standard"`, `"random"`, `"all"`; `feedback="is_click"` ... |
+    | `kuairec`, `yoochoose` | folder | `part="big"` or `"small"`; `part="all"` or `"clicks"` |
+    | `retailrocket`, `lastfm-2k`, `mind` | folder | those of all published layouts |
     | `table` | `path=` | `user`, `item`, `reward`, `time`: names of columns; the others as in `TableOptions`; |
     | | | `memory_limit="2GB"` for a file larger than memory: the same log, sorted on disk by DuckDB |
     | any address | | those of `table`; of a saved log `min_events` and `top_items` |
@@ -112,6 +120,12 @@ def load(
         maker = (_MADE | _LOGGED)[name]
         _check_known(name, options, inspect.signature(maker).parameters)
         return _made(name, tuple(sorted(options.items()))) if name in _MADE else maker(**options)
+    if name in LAYOUTS or name.endswith(".inter"):
+        given = options | ({} if reward is None else {"reward": reward})
+        layout = name if name in LAYOUTS else "recbole"
+        given |= {} if name in LAYOUTS else {"path": name}
+        _check_known(layout, given, published.known_options(layout))
+        return published.load(layout, given)
     if name in PUBLISHED:
         return _movielens(name, reward or "scaled", download, **options)
     if Path(name).expanduser().exists() or any(sign in name for sign in (os.sep, "/")) or Path(name).suffix:

@@ -21,6 +21,15 @@ class Registered(NamedTuple):
     source: Any  # a function that returns the log, an address for `recgym.datasets.load`, a log, or an entry point
     options: dict[str, Any]
 
+    @property
+    def about(self) -> str:
+        """Where it comes from, in words."""
+        if isinstance(self.source, EntryPoint):
+            return f"the entry point {self.source.value}"
+        return getattr(self.source, "__qualname__", None) or (
+            self.source if isinstance(self.source, str) else f"a {type(self.source).__name__} in memory"
+        )
+
 
 _HERE: dict[str, Registered] = {}
 
