@@ -41,6 +41,8 @@ _PUBLIC = {  # name -> module that defines it; loaded on first use, so that `imp
     "metrics": "recgym.metrics",
     "ope": "recgym.ope",
     "recommend": "recgym.scoring",
+    "register_dataset": "recgym.registry",
+    "register_world": "recgym.registry",
     "true_value": "recgym.collection",
     "users": "recgym.users",
 }

@@ -12,8 +12,9 @@ from recgym.evaluate import evaluate_sessions
 from recgym.metrics import Interval, paired_difference
 from recgym.planning import knowing
 from recgym.policies import Scorer
-from recgym.registry import make_vector_env, registered
+from recgym.registry import make_batch
 from recgym.scoring import ScoreFunction
+from recgym.vector import RecVectorEnv
 
 
 class Comparison(NamedTuple):
@@ -40,7 +41,7 @@ class Comparison(NamedTuple):
 def compare(
     policy_a: Scorer | ScoreFunction | str,
     policy_b: Scorer | ScoreFunction | str,
-    env_id: str,
+    env_id: str | RecVectorEnv,
     *,
     n_users: int | None = None,
     seed: int = 0,
@@ -56,7 +57,8 @@ def compare(
         policy_a: A `Scorer`, a function from a `History` to scores (B, n_items), or the name of a policy that knows the
             truth about users: `"greedy"`, `"rotating"` or `"planner"`, see `recgym.planning`.
         policy_b: The other.
-        env_id: A registered id.
+        env_id: An id, of recgym or one that others registered with Gymnasium; or a `RecVectorEnv` with item actions,
+            history observations and autoreset mode "Disabled", whose own size and options count.
         n_users: Sessions; fewer than users are a seeded choice of them, more let users come again. None is each once.
         seed: Of the users' luck.
         num_envs: Sessions side by side; no result depends on it.
@@ -76,7 +78,17 @@ def compare(
     taken = set(fixed) & set(options or {})
     if taken:
         raise DataError(f"compare chooses action, observation and autoreset_mode, got {sorted(taken)}; leave them out")
-    env = make_vector_env(num_envs, **registered(env_id) | dict(options or {}) | fixed)
+    if isinstance(env_id, str):
+        env = make_batch(env_id, num_envs, **dict(options or {}) | fixed)
+    else:
+        env = env_id
+        found = {name: getattr(env, name, None) for name in ("action", "observation")}
+        mode = getattr(env, "metadata", {}).get("autoreset_mode")
+        if found != {"action": "item", "observation": "history"} or getattr(mode, "value", mode) != "Disabled":
+            raise DataError(
+                f"compare needs an environment with {', '.join(f'{name}={value!r}' for name, value in fixed.items())}, "
+                f"got {type(env).__name__} with {found}, {mode}; make it so, or name its id"
+            )
     policies = (knowing(policy, env) if isinstance(policy, str) else policy for policy in (policy_a, policy_b))
     a, b = (evaluate_sessions(policy, env, n_sessions=n_users, seed=seed) for policy in policies)
     return Comparison(paired_difference(a.returns, b.returns), a.returns, b.returns, a.users)

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recgym import planning, store
+from recgym.cache import cache_dir
 from recgym.collection import collect
 from recgym.evaluate import evaluate_sessions
 from recgym.log.shares import repeat_share
@@ -35,7 +36,7 @@ from recgym.metrics import Interval, mean_interval, paired_difference
 from recgym.policies import Popularity, Uniform
 from recgym.questions import ASK_ABOVE
 from recgym.recent import Recency
-from recgym.registry import make_vector_env, registered
+from recgym.registry import make_batch, takes_split
 from recgym.stochastic import SoftmaxPolicy
 from recgym.users.playlist import PlaylistUsers
 from recgym.users.simulated import SimulatedUsers
@@ -43,6 +44,7 @@ from recgym.vector import RecVectorEnv
 
 PATH = Path(__file__).with_suffix(".csv")
 N_SESSIONS, SEED, ROWS = 256, 1, 64
+_ASKED = {"action": "item", "observation": "history", "autoreset_mode": "Disabled"}
 _AS_MANY = "greedy over as many"  # sessions as the planner plays
 _IMAGINED_SESSIONS = 64  # sessions of a planner, which is slow; greedy ones are compared over the same
 _REPEATABLE = planning.Imagined(n_futures=1)  # of users without luck: one future is all futures
@@ -64,9 +66,15 @@ class Floor(NamedTuple):
         return Interval(self.mean, self.low, self.high)
 
 
+def own_path() -> Path:
+    """Returns where floors go that are measured here: `floors.csv` in the cache folder."""
+    return cache_dir() / "floors.csv"
+
+
 def stored(env_id: str) -> list[Floor]:
-    """Returns the kept floors of an id; none where it was never measured."""
-    return [floor for floor in read() if floor.env_id == env_id]
+    """Returns the kept floors of an id: those measured here, or else those that came with recgym."""
+    found = ([floor for floor in read(path) if floor.env_id == env_id] for path in (own_path(), PATH))
+    return next((floors for floors in found if floors), [])
 
 
 def read(path: Path = PATH) -> list[Floor]:
@@ -109,9 +117,9 @@ def measure(env_id: str, *, plan: bool = True, n_sessions: int = N_SESSIONS, **o
         DataError: if the id is unknown.
         MissingDataError: if its data set is not on this machine.
     """
-    given = registered(env_id) | options
-    env = _make(given | {"split": "test"})
-    policies = known_policies(env, _make(given | {"split": "train"}))
+    parts = ({"split": "test"}, {"split": "train"}) if takes_split(env_id) else ({}, {})
+    env, train = (make_batch(env_id, ROWS, **options | part | _ASKED) for part in parts)
+    policies = known_policies(env, train)
     n_sessions = min(n_sessions, 4 * len(env.users.servable))
     few = min(n_sessions, _IMAGINED_SESSIONS)
     imagining = {"planner": policies.pop("planner")} if "planner" in policies else {}
@@ -162,10 +170,6 @@ def verdict(floors: list[Floor]) -> str:
         return f"planning pays: the best known policy earns {gap.interval} more than the greedy one"
     more = "nobody known earns more than greed" if gap.mean <= 0 else "hardly anybody known earns more than greed"
     return f"planning does not pay, as far as is known: {more}, the best by {gap.interval}"
-
-
-def _make(options: dict[str, Any]) -> RecVectorEnv:
-    return make_vector_env(ROWS, **options | {"action": "item", "observation": "history", "autoreset_mode": "Disabled"})
 
 
 def _popularity(env: RecVectorEnv) -> Popularity:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from importlib import import_module
+from dataclasses import MISSING, fields
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
 
+from recgym.datasets.table import TableOptions
 from recgym.errors import DataError, MissingDataError
+from recgym.registry import world_of, world_page
+from recgym.users.replay import ReplayUsers
 from recgym.vector import RecVectorEnv
+from recgym.worlds.logs import load_parts
 
 
 def page(env_id: str) -> str:
@@ -24,17 +28,16 @@ def page(env_id: str) -> str:
         # recgym/Synthetic-Frame-v0
     """
     spec = gym.spec(env_id)
-    world = import_module(f"recgym.worlds.{spec.kwargs['world']}")
+    world = spec.kwargs.get("world")  # None of an id that others registered
     parts = [
         f"# {env_id}",
-        inspect.cleandoc(world.__doc__ or ""),
+        world_page(world) if world else "",
         "## Made by",
         f"- id: {env_id}\n" + _fields({name: getattr(spec, name) for name in ("entry_point", "vector_entry_point")}),
         "## Registered with",
         _fields(spec.kwargs),
         *_made(env_id),
-        "## Options of its data and users",
-        _arguments(world.world),
+        *(["## Options of its data and users", *_options_of(world_of(world))] if world else []),
         "## The environment",
         re.sub(r"\nArgs:\n", "\n**Options**:\n\n", inspect.cleandoc(RecVectorEnv.__doc__ or "")),
         "## Versions",
@@ -42,6 +45,17 @@ def page(env_id: str) -> str:
         "other users, items, rewards or ends; the old one stays.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _options_of(world: Any) -> list[str]:
+    """Returns the options of a world, and of what it hands on the others to."""
+    parts = [_arguments(world)]
+    if any(one.kind is one.VAR_KEYWORD for one in inspect.signature(world).parameters.values()):
+        parts += ["Of users who replay a log (`recgym.users.ReplayUsers`), where the text above names them:"]
+        parts += [_arguments(ReplayUsers), "Of the data, its split and its vectors (`recgym.worlds.logs.load_parts`):"]
+        parts += [_arguments(load_parts), "Of a table (`recgym.datasets.load`):"]
+        parts += [_fields({one.name: one.default for one in fields(TableOptions) if one.default is not MISSING})]
+    return parts
 
 
 def _made(env_id: str) -> list[str]:

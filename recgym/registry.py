@@ -35,17 +35,20 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
 from recgym.errors import DataError, OptionError
+from recgym.options import nearest
 from recgym.render import METADATA
 
 if TYPE_CHECKING:
@@ -109,6 +112,8 @@ class Kind:
         return {version: {**given, "ties": "file"} for version, given in {**self.old, self.version: {}}.items()}
 
 
+_SINGLE = "recgym.registry:make_env"
+_WORLDS: dict[str, Callable[..., Any]] = {}  # registered in this process, by kind
 KINDS = (
     Kind("Frame", "frame"),
     Kind(
@@ -146,28 +151,207 @@ def registered(env_id: str) -> dict[str, Any]:
     """Returns the options an id stands for.
 
     Raises:
-        DataError: if it is no id of this project.
+        DataError: if it is no id of this project, nor one that `register_dataset` or `register_world` made.
     """
-    known = {name: options for kind in KINDS for name, options in kind.ids().items()}
-    old = {name: options for kind in KINDS for name, options in kind.old_ids().items()}
-    if env_id in old:
-        return old[env_id]
-    if env_id not in known:
-        raise DataError(f"the id must be one of {', '.join(known)}, got {env_id!r}; `python -m recgym list` shows them")
-    return dict(known[env_id])
+    spec = gym.registry[found_id(env_id)]
+    if spec.entry_point != _SINGLE:
+        raise DataError(f"the id must be made by recgym, got {env_id!r}; see make_batch for others")
+    return dict(spec.kwargs)
+
+
+def ids() -> list[str]:
+    """Returns every id that is made here, those of plug-ins among them, in sorted order."""
+    return sorted(name for name, spec in gym.registry.items() if spec.entry_point == _SINGLE)
 
 
 def register_envs() -> None:
-    """Registers every id with Gymnasium; those that are registered already are left alone."""
+    """Registers every id with Gymnasium; those that are registered already are left alone.
+
+    Installed packages may bring more, by entry points of the groups `recgym.datasets` (name -> what `register_dataset`
+    takes as source) and `recgym.worlds` (kind -> what `register_world` takes as world); none is imported here.
+    """
     for kind in KINDS:
         for env_id, options in (kind.ids() | kind.old_ids()).items():
-            if env_id not in gym.registry:
-                gym.register(
-                    env_id,
-                    entry_point="recgym.registry:make_env",
-                    vector_entry_point="recgym.registry:make_vector_env",
-                    kwargs=options,
-                )
+            _register(env_id, options)
+    for point in entry_points(group="recgym.datasets"):
+        _register_data(point.name)
+    for point in entry_points(group="recgym.worlds"):
+        _register(f"recgym/{point.name}-v0", {"world": point.value})
+
+
+def register_dataset(name: str, source: Any, **options: Any) -> None:
+    """Gives a log of one's own a name in this process, for `datasets.load`, every command and environments by id.
+
+    The ids are `recgym/NAME-KIND-vN` for each kind that is registered for tables (Frame, Seq, DRR, Session, Sim). The
+    newest source of a name counts. To have it in every process, let a package declare an entry point of the group
+    `recgym.datasets`.
+
+    Args:
+        name: What to call it: letters, digits, ".", "_" and "-".
+        source: A function that returns an `InteractionLog`, and may take options; a log; or an address (a path, or a
+            DataFrame) as `datasets.load` takes it.
+        **options: What the source is loaded with by default, e.g. `user="listener"`.
+
+    Raises:
+        DataError: if the name is one of recgym's own, or has other characters.
+
+    Example:
+        >>> import pandas as pd
+        >>> register_dataset("tiny", pd.DataFrame({"u": [1, 1, 2], "i": [5, 6, 5]}), user="u", item="i")
+        >>> from recgym import datasets
+        >>> datasets.load("tiny")
+        InteractionLog('tiny': 3 events, 2 users, 2 items)
+    """
+    from recgym.datasets import BUILT_IN, registered
+
+    if name in BUILT_IN or name == "table" or name in DATASETS:
+        raise DataError(f"the name of a data set must be its own, got {name!r}, which recgym has; choose another")
+    registered.add(name, source, options)
+    _loaded.cache_clear()
+    _register_data(name)
+
+
+def register_world(kind: str, world: Callable[..., Any] | str, *, version: int = 0, **options: Any) -> None:
+    """Registers a kind of environment of one's own, as `recgym/KIND-vN`.
+
+    Args:
+        kind: Its name in ids.
+        world: A function that returns `(catalog, users)`, or where it is: `"package.module:function"`. Its keyword
+            arguments, which are plain values, become options of the id; `frame_size` is always given. One that can be
+            imported is found by other processes too.
+        version: Raise it when the same seed and item actions would give other users, items, rewards or ends.
+        **options: Defaults of the environment and of the world, e.g. `horizon=40`.
+
+    Raises:
+        DataError: if the kind is recgym's own, or the world is nothing that can be called or imported.
+    """
+    if not re.fullmatch(r"[A-Za-z]\w*", kind) or kind in {one.name for one in KINDS}:
+        raise DataError(f"a kind must have a name of its own, letters and digits, got {kind!r}; choose another")
+    where = world
+    if callable(world):
+        where = f"{getattr(world, '__module__', '')}:{getattr(world, '__qualname__', '')}"
+        if _imported(where) is not world:  # a lambda, or a function inside another: known here alone
+            where = kind
+            _WORLDS[kind] = world
+    else:
+        world_of(str(world))
+    _loaded.cache_clear()
+    _register(f"recgym/{kind}-v{version}", {"world": where, **options}, anew=True)
+
+
+def world_of(name: str) -> Callable[..., tuple[Catalog, UserModel]]:
+    """Returns the function that makes items and users of a kind.
+
+    Args:
+        name: A module of `recgym.worlds`, a kind that was registered in this process, or `"package.module:function"`.
+
+    Raises:
+        DataError: if there is none.
+    """
+    known = {kind.world for kind in KINDS}
+    if name in known:
+        made: Callable[..., tuple[Catalog, UserModel]] = import_module(f"recgym.worlds.{name}").world
+        return made
+    found = _WORLDS.get(name) or _imported(name)
+    if not callable(found):
+        raise DataError(
+            f"world must be one of {', '.join(sorted([*known, *_WORLDS]))}, or package.module:function, got {name!r}; "
+            f"choose one of them"
+        )
+    return found
+
+
+def world_page(name: str) -> str:
+    """Returns what a kind says of itself: its module of `recgym.worlds`, or the docstring of a foreign function."""
+    if name in {kind.world for kind in KINDS}:
+        return inspect.cleandoc(import_module(f"recgym.worlds.{name}").__doc__ or "")
+    return inspect.getdoc(world_of(name)) or name
+
+
+def found_id(env_id: str) -> str:
+    """Returns an id that Gymnasium knows, without the `package:` before it, which is imported.
+
+    Raises:
+        DataError: if there is no such id or package.
+    """
+    package, _, name = env_id.rpartition(":")
+    try:
+        if package:
+            import_module(package)
+    except ImportError as error:
+        raise DataError(f"{env_id} must begin with a package Python finds, got {error}; mend the name") from error
+    if name not in gym.registry:
+        hint = nearest(name, ids()) or nearest(f"recgym/{name}", ids()) or nearest(f"recgym/{name}-v0", ids())
+        raise DataError(
+            f"an id must be one of those `python -m recgym list` shows, got {env_id!r}; {hint or 'look there'}"
+        )
+    return name
+
+
+def takes_split(env_id: str) -> bool:
+    """Returns whether an id has a training and a test part, which its option `split` names."""
+    spec = gym.registry.get(env_id)
+    if spec is None or spec.entry_point != _SINGLE:
+        return False
+    taken = inspect.signature(world_of(spec.kwargs["world"])).parameters
+    return "split" in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values())
+
+
+def make_batch(env_id: str, num_envs: int, **options: Any) -> RecVectorEnv:
+    """Returns a `RecVectorEnv` of any id, ours or one that others registered with Gymnasium.
+
+    Args:
+        env_id: E.g. `"recgym/Boredom-v0"`, `"mine/Moody-v0"`, or `"package:mine/Moody-v0"`, which imports the package.
+        num_envs: Sessions side by side.
+        **options: Of the environment.
+
+    Raises:
+        DataError: if there is no such id, or it makes no `RecVectorEnv`.
+    """
+    from recgym.vector import RecVectorEnv
+
+    if env_id in ids():
+        return make_vector_env(num_envs, **registered(env_id) | options)
+    env_id = found_id(env_id)
+    spec = gym.registry[env_id]
+    if spec.vector_entry_point is None:
+        raise DataError(f"{env_id} must be registered with a vector_entry_point that makes a RecVectorEnv, got none")
+    made = gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **options).unwrapped
+    if not isinstance(made, RecVectorEnv):
+        raise DataError(f"{env_id} must make a RecVectorEnv of users and items, got {type(made).__name__}")
+    return made
+
+
+def _register(env_id: str, options: Mapping[str, Any], *, anew: bool = False) -> None:
+    if anew:
+        gym.registry.pop(env_id, None)
+    if env_id not in gym.registry:
+        gym.register(
+            env_id,
+            entry_point=_SINGLE,
+            vector_entry_point="recgym.registry:make_vector_env",
+            kwargs=dict(options),
+        )
+
+
+def _register_data(name: str) -> None:
+    """Registers the ids of a data set from outside: one for each kind that there is for tables."""
+    for kind in KINDS:
+        if "Table" in kind.datasets:
+            for env_id, options in replace(kind, datasets={name: name}).ids().items():
+                _register(env_id, options)
+
+
+def _imported(where: str) -> Any:
+    """Returns what `"package.module:name"` names; None where it is nothing that can be imported."""
+    module, _, path = where.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found
 
 
 def make_env(**options: Any) -> RecEnv:
@@ -266,11 +450,8 @@ def _sources(options: Mapping[str, Any]) -> list[Any]:
 @lru_cache(maxsize=8)
 def _loaded(options: str, _sources: str) -> tuple[Catalog, UserModel]:
     given = json.loads(options)
-    known = {kind.world for kind in KINDS}
     world = given.pop("world", "frame")
-    if world not in known:
-        raise DataError(f"world must be one of {', '.join(sorted(known))}, got {world!r}; choose one of them")
-    make = import_module(f"recgym.worlds.{world}").world
+    make = world_of(world)
     taken = inspect.signature(make).parameters
     unknown = sorted(set(given) - set(taken))
     if unknown and not any(one.kind is one.VAR_KEYWORD for one in taken.values()):

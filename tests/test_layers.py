@@ -50,7 +50,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.evaluate": 8,
     "recgym.worlds": 7,
     "recgym.registry": 8,
-    "recgym.pages": 8,
+    "recgym.pages": 8.2,
     "recgym.planning": 8,
     "recgym.comparison": 9,
     "recgym.floors": 9,

@@ -87,7 +87,9 @@ def test_recbole_files_with_other_names(tmp_path):
     assert events(datasets.load("recbole", path=folder)) == [("a", "x", 1.0), ("b", "y", 1.0)]  # an implicit log
     log = datasets.load("recbole", path=folder, feedback="plays", reward="binary:4")
     assert events(log) == [("a", "x", 0.0), ("b", "y", 1.0)]
-    with pytest.raises(DataError, match=r"must have columns of users and items, got uid, artist_id, plays, label; name"):
+    with pytest.raises(
+        DataError, match=r"must have columns of users and items, got uid, artist_id, plays, label; name"
+    ):
         datasets.load("recbole", path=folder, item="song")
     put(tmp_path, more__inter=lines)
     with pytest.raises(DataError, match=r"must be one file \*\.inter, got 2 in .*fm\.inter and more\.inter; name one"):
@@ -111,7 +113,7 @@ def test_lightgcn_text(tmp_path):
     whole = [(0, 5, 1.0), (0, 7, 1.0), (0, 9, 1.0), (1, 7, 1.0), (2, 5, 1.0)]
     assert events(datasets.load("lightgcn", path=tmp_path, part="all")) == whole
     put(tmp_path, train__txt=["0 5 x"])
-    with pytest.raises(DataError, match="must hold whole numbers, .* got '0 5 x' in line 1"):
+    with pytest.raises(DataError, match=r"must hold whole numbers, .* got '0 5 x' in line 1"):
         datasets.load("lightgcn", path=tmp_path)
 
 
@@ -197,7 +199,7 @@ def test_kuairec(data):
             "0,3649,13838,10867,2020-07-05 00:08:23.438,20200705,1593878903.438,1.27",
             "0,9598,13665,10984,2020-07-05 00:13:41.297,20200705,1593878800.0,1.25",
         ],
-        small_matrix__csv=[head, "14,148,4381,6067,2020-07-05 05:27:48.378,20200705.0,1593898068.378,0.72", "14,5,1,2,,,,0.5"],
+        small_matrix__csv=[head, "14,148,4381,6067,2020-07-05 05:27:48,20200705,1593898068.3,0.72", "14,5,1,2,,,,0.5"],
         item_categories__csv=["video_id,feat", "0,[8]", '3649,"[27, 9]"', "9598,[9]"],
         user_features__csv=["user_id,user_active_degree,is_lowactive_period,is_video_author", "0,high_active,0,0"],
     )  # fmt: skip
@@ -229,9 +231,7 @@ def test_yoochoose(data):
     assert events(datasets.load("yoochoose"), "behaviour") == wanted
     clicks = datasets.load("yoochoose", part="clicks", reward="label:click=2")
     assert [event[2] for event in events(clicks)] == [2.0, 2.0, 2.0]
-    with pytest.raises(
-        DataError, match="a transform like 'label:click=1,buy=3', got 'raw'"
-    ):
+    with pytest.raises(DataError, match="a transform like 'label:click=1,buy=3', got 'raw'"):
         datasets.load("yoochoose", reward="raw")
 
 
@@ -284,9 +284,7 @@ def test_mind(data):
     assert log.titles.tolist() == ["N20678", "Porsche", 'Charles "Rogers dies']
     assert log.item_features["subcategory"].tolist() == ["", "newsworld", "football"]
     put(data / "MIND", behaviors__tsv=["1\tU1\t11/11/2019 9:05:58 AM\t\tN1 N2"])
-    with pytest.raises(
-        DataError, match=r"user, time, history, and news marked -0 or -1, got .* line 1"
-    ):
+    with pytest.raises(DataError, match=r"user, time, history, and news marked -0 or -1, got .* line 1"):
         datasets.load("mind")
     put(data / "MIND", behaviors__tsv=["1\tU1\t2019-11-11\t\tN1-1"])
     with pytest.raises(DataError, match=r"hold a time like 11/13/2019 8:36:57 AM, got .* line 1"):

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recgym import data_source
 from recgym.commands.data import describe
-from recgym.errors import DataError, MissingDataError
-from recgym.options import nearest
+from recgym.errors import MissingDataError
 
 if TYPE_CHECKING:
     from recgym.floors import Floor
@@ -33,6 +32,7 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
 def add_ids(parser: argparse.ArgumentParser) -> None:
     """Adds any number of ids."""
     parser.add_argument("id", nargs="*", help="by default all whose data are on this machine")
+    parser.add_argument("--out", type=Path, help="file to keep them in (default: floors.csv in the cache folder)")
 
 
 def show_all(options: argparse.Namespace) -> int:
@@ -73,7 +73,7 @@ def info(options: argparse.Namespace) -> int:
     floors = stored(options.id)
     print("\nfloors and ceilings: mean return of a session, 95 % interval" if floors else "\nfloors were not measured")
     _show(floors)
-    print(f"  {verdict(floors)}" if floors else "  python -m recgym floors does it")
+    print(f"  {verdict(floors)}" if floors else "  python -m recgym floors ID does it")
     env: Any = gymnasium.make(options.id, disable_env_checker=True)  # the error says where missing data may be put
     env.close()
     if hasattr(env.unwrapped.users, "fitted_on"):
@@ -85,7 +85,7 @@ def info(options: argparse.Namespace) -> int:
 
 def floors(options: argparse.Namespace) -> int:
     """Measures floors and ceilings and keeps them."""
-    from recgym.floors import measure, verdict, write
+    from recgym.floors import measure, own_path, verdict, write
 
     asked = [_known(name) for name in options.id] or sorted(name for name in _ids() if "/Table-" not in name)
     for name in asked:
@@ -96,10 +96,10 @@ def floors(options: argparse.Namespace) -> int:
                 raise
             print(f"{name}: its data are not here")
             continue
-        write(floors)
         print(name)
         _show(floors)
-        print(f"  {verdict(floors)}")
+        print(f"  {verdict(floors)}", flush=True)
+        write(floors, options.out or own_path())
     return 0
 
 
@@ -144,19 +144,19 @@ def _show(floors: Iterable[Floor]) -> None:
 
 
 def _ids() -> list[str]:
-    import gymnasium
+    from recgym import registry
 
-    from recgym.registry import register_envs
-
-    register_envs()
-    return [name for name in gymnasium.registry if name.startswith("recgym/")]
+    registry.register_envs()
+    return registry.ids()
 
 
 def _known(name: str) -> str:
-    known = _ids()
-    if name not in known:
-        hint = nearest(name, known) or nearest(f"recgym/{name}", known) or nearest(f"recgym/{name}-v0", known)
-        raise DataError(
-            f"an id must be one of those `python -m recgym list` shows, got {name!r}; {hint or 'look there'}"
-        )
-    return name
+    """Returns an id that Gymnasium knows; a package before it, `package:id`, may lie in the current folder."""
+    from recgym import registry
+
+    registry.register_envs()
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return registry.found_id(name)
+    finally:
+        sys.path.remove(str(Path.cwd()))

@@ -45,7 +45,7 @@ _LOGGED: dict[str, _Maker] = {  # small and read anew each time, or with a cache
     "tianchi": tianchi,
     "nowplaying": nowplaying,
 }
-_BUILT_IN = list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED, *LAYOUTS]))
+BUILT_IN = list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED, *LAYOUTS]))
 _TABLES = 3  # raise it when what is made of the same table and options changes
 
 
@@ -56,7 +56,7 @@ def names() -> list[str]:
         >>> names()[:4], names()[-1]
         (['synthetic', 'ml-latest-small', 'ml-100k', 'ml-1m'], 'table')
     """
-    return list(dict.fromkeys([*_BUILT_IN, *registered.found(), "table"]))
+    return list(dict.fromkeys([*BUILT_IN, *registered.found(), "table"]))
 
 
 def load(
@@ -113,7 +113,7 @@ def load(
         return _table({"path": name, **options, "reward": reward})
     if name == "table":
         return _table({**options, "reward": reward})
-    if name in registered.found() and name not in _BUILT_IN:
+    if name not in BUILT_IN and name in registered.found():
         return registered.load(name, options | ({} if reward is None else {"reward": reward}), load)
     if name in _MADE or name in _LOGGED:
         options |= {} if reward is None else {"reward": reward}

@@ -148,9 +148,7 @@ def _rows(path: Path, side: Side, separator: str, wanted: list[str]) -> Iterator
     names = list(side.names) or next(lines, [])
     lacking = [name for name in (side.key, *wanted) if name not in names]
     if lacking:
-        raise DataError(
-            f"{path} must have the columns {', '.join(lacking)}, got {', '.join(names)}; get it again"
-        )
+        raise DataError(f"{path} must have the columns {', '.join(lacking)}, got {', '.join(names)}; get it again")
     key, places = names.index(side.key), [names.index(name) for name in wanted]
     for number, fields in enumerate(lines, start=1 if side.names else 2):
         if len(fields) < len(names):

@@ -19,9 +19,7 @@ class Part:
     columns: Mapping[str, str]  # "user", "item", "reward", "time" and further event columns -> name in the file
     names: tuple[str, ...] = ()  # of all columns, where the file has no header line
     behaviour: str = ""  # of all its events, where only the file's name tells it
-    read: Callable[[Path], Iterator[pa.Table]] | None = (
-        None  # of files that are no tables: yields our columns
-    )
+    read: Callable[[Path], Iterator[pa.Table]] | None = None  # of files that are no tables: yields our columns
 
 
 @dataclass(frozen=True)

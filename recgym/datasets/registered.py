@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def load(name: str, given: dict[str, Any], by_address: Callable[..., Interaction
         raise DataError(
             f"what loads the data set {name!r} must return an InteractionLog, got {type(source).__name__}; mend it"
         )
-    return source
+    return replace(source, name=name)
 
 
 def loaded(point: EntryPoint) -> Any:
