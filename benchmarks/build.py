@@ -156,7 +156,7 @@ def train(agent: Any, entry: Entry, data: Data, seed: int) -> list[dict[str, flo
 
     def report(step: int, losses: Mapping[str, Any]) -> None:
         if step >= every * len(curve) or step == entry.n_steps:
-            result = recgym.evaluate_ranking(agent, data.valid, suite.k, n_last=suite.n_last)
+            result = recgym.evaluate_ranking(agent, data.valid, suite.k, n_last=suite.n_last, repeats=suite.repeats)
             value, low, high = result.mean_interval(suite.headline)
             seconds = time.perf_counter() - start
             curve.append({"step": step, "seconds": seconds, suite.headline: value, "low": low, "high": high})

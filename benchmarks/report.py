@@ -92,12 +92,12 @@ def block(suite: Suite, rows: Sequence[Row]) -> str:
             f"run the suite again with --force"
         )
     users = {row["unit"]: int(row["n"]) for row in singles}
+    served = f", {users['sessions']:,} are served a session" if "sessions" in users else ""
     parts = [table(singles), *_pair_lines(rows), ""]
     parts += [
-        f"{_once('protocol', singles)}. {users['users']:,} users are ranked for, {users['sessions']:,} are served a "
-        f"session; brackets hold 95 % bootstrap intervals over users; coverage has none. "
-        f"Training seed {_once('seed', singles)}, device {_once('device', singles)}, "
-        f"{_once('threads', singles)} threads, commit {_commits(rows)}.",
+        f"{_once('protocol', singles)}. {users['users']:,} users are ranked for{served}; brackets hold 95 % bootstrap "
+        f"intervals over users; coverage has none. Training seed {_once('seed', singles)}, device "
+        f"{_once('device', singles)}, {_once('threads', singles)} threads, commit {_commits(rows)}.",
         "",
         f"Made by `python -m benchmarks.run --suite {suite.name}`, then `python -m benchmarks.report`.",
         "",

@@ -71,8 +71,8 @@ def evaluate(entry: Entry, data: Data, results: Results, seed: int, device: str,
     """Builds one entry, evaluates it and stores its rows, values per user and learning curve."""
     suite = data.suite
     built = build(entry, data, seed, device)
-    ranking = recgym.evaluate_ranking(built.scorer, data.test, suite.k, n_last=suite.n_last)
-    sessions = recgym.evaluate_sessions(built.scorer, data.env())
+    ranking = recgym.evaluate_ranking(built.scorer, data.test, suite.k, n_last=suite.n_last, repeats=suite.repeats)
+    sessions = recgym.evaluate_sessions(built.scorer, data.env()) if suite.plays else ranking
     about = {
         **{"agent": entry.name, "seed": seed, "n_steps": entry.n_steps, "seconds": built.seconds, "key": key},
         **{"device": _device_name(built.device), "threads": _threads(), "config": dict(entry.config)},
@@ -93,7 +93,7 @@ def evaluate(entry: Entry, data: Data, results: Results, seed: int, device: str,
     results.put(
         [
             _row(
-                about, data, metric, intervals[metric], len(result.users), "sessions" if result is sessions else "users"
+                about, data, metric, intervals[metric], len(result.users), "users" if result is ranking else "sessions"
             )
             for metric, result in found.items()
         ]
@@ -144,12 +144,16 @@ def _row(about: Mapping[str, Any], data: Data, metric: str, interval: Interval, 
 
 def protocol(suite: Suite) -> str:
     """Returns the protocol of a suite in words; rows under different protocols do not share a table."""
-    return (
+    seen = "seen items masked" if suite.repeats == "mask" else "seen items ranked too"
+    words = (
         f"{suite.dataset}{json.dumps(dict(suite.options), sort_keys=True) if suite.options else ''}: "
         f"{suite.test_size:.0%} of users held out (seed {suite.split_seed}), a further {suite.valid_size:.0%} for "
-        f"validation; last {suite.n_last} positions of each, all items ranked, seen items masked, ties by expectation; "
-        f"sessions of at most {suite.horizon} steps after {suite.frame_size} events, one per user, no item twice"
+        f"validation; last {suite.n_last} positions of each, all items ranked, {seen}, ties by expectation"
     )
+    if not suite.plays:
+        return words
+    steps = f"sessions of at most {suite.horizon} steps after {suite.frame_size} events"
+    return f"{words}; {steps}, one per user, no item twice"
 
 
 def run_key(suite: Suite, entry: Entry, seed: int, data_hash: str) -> str:

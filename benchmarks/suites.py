@@ -39,12 +39,18 @@ class Suite:
     horizon: int = 20  # steps of a session
     k: int = 10
     n_last: int = 10  # positions asked per user
+    repeats: str = "mask"  # of `evaluate_ranking`: whether items taken before are asked for
     curve_points: int = 20  # evaluations along training
 
     @property
     def headline(self) -> str:
         """The metric of learning curves."""
         return f"hit_rate@{self.k}"
+
+    @property
+    def plays(self) -> bool:
+        """Whether sessions are played."""
+        return "session_return" in self.metrics
 
     def smoke(self) -> Suite:
         """Returns the suite at a size that ends in seconds, to see that all its rows run: 120 generated users."""
@@ -70,10 +76,19 @@ FLOORS = (
     Entry("uniform", "benchmarks.build:uniform"),
     Entry("popularity", "recgym.policies:Popularity"),
     Entry("recent popularity", "recgym.policies:RecentPopularity", {"days": 30.0}),
+    Entry("newest items", "recgym.recent:NewestItems"),
+)
+OWN_ITEMS = (  # floors where people come back to what they had
+    Entry("recency", "recgym.recent:Recency"),
+    Entry("repeat popularity", "recgym.recent:RepeatPopularity"),
 )
 
 GRU = {"core": "gru", "n_layers": 1, "lr": 5e-3}
-RANKERS = (Entry("item_knn", "agents.baselines:ItemKNN"), Entry("ease", "agents.baselines:EASE"))
+RANKERS = (
+    Entry("item_knn", "agents.baselines:ItemKNN"),
+    Entry("vsknn", "agents.vsknn:VSKNN"),
+    Entry("ease", "agents.baselines:EASE"),
+)
 
 
 def learners(n_steps: int, sequence_steps: int) -> tuple[Entry, ...]:
@@ -98,7 +113,9 @@ def learners(n_steps: int, sequence_steps: int) -> tuple[Entry, ...]:
     )
 
 
-AGENT_PAIRS = tuple((name, "popularity") for name in ("ddpg", "drr", "reinforce top-k", "sasrec"))
+AGENT_PAIRS = tuple(
+    (name, other) for other in ("popularity", "ease") for name in ("ddpg", "drr", "reinforce top-k", "sasrec")
+)
 
 SUITES = {
     suite.name: suite
@@ -112,7 +129,7 @@ SUITES = {
                 *RANKERS,
                 Entry("ddpg", "agents:DDPG", n_steps=2_000, later=0.7),
             ),
-            pairs=(("ddpg", "popularity"),),
+            pairs=(("ddpg", "popularity"), ("ddpg", "ease")),
             pair_metrics=("hit_rate@10", "session_return"),
         ),
         Suite(
@@ -124,8 +141,24 @@ SUITES = {
                 *RANKERS,
                 Entry("ddpg", "agents:DDPG", n_steps=1_000, later=0.7),
             ),
-            pairs=(("ddpg", "popularity"),),
+            pairs=(("ddpg", "popularity"), ("ddpg", "ease")),
             pair_metrics=("hit_rate@10", "session_return"),
+        ),
+        Suite(
+            name="shop",
+            title="Embedded shop, where people come back (40 % of events repeat an item)",
+            dataset="synthetic-shop",
+            entries=(
+                *FLOORS,
+                *OWN_ITEMS,
+                *RANKERS,
+                Entry("ddpg", "agents:DDPG", n_steps=1_000, later=0.7),
+                Entry("gru4rec", "agents:SequenceModel", GRU, 350, batch_size=64),
+            ),
+            metrics=("hit_rate@10", "ndcg@10", "mrr", "coverage@10"),
+            pairs=tuple((name, other) for other in ("popularity", "recency") for name in ("ddpg", "gru4rec")),
+            pair_metrics=("hit_rate@10",),
+            repeats="ask",
         ),
         Suite(
             name="agents",

@@ -15,6 +15,7 @@ FLOORS = (
     Entry("uniform", "benchmarks.build:uniform", {}),
     Entry("popularity", "recgym.policies:Popularity", {}),
     Entry("recent popularity", "recgym.policies:RecentPopularity", {"days": 30.0}, "4 lengths of the window"),
+    Entry("newest items", "recgym.recent:NewestItems", {}),
 )
 _IALS = "benchmarks.quality.ials:IALS"
 _GRID = "8 settings of factors, penalty and alpha"
@@ -23,6 +24,7 @@ _GRID = "8 settings of factors, penalty and alpha"
 def _rankers(knn: dict[str, Any], ease: float, ials: dict[str, Any]) -> tuple[Entry, ...]:
     return (
         Entry("item_knn", "agents.baselines:ItemKNN", knn, "8 settings of k and shrinkage"),
+        Entry("vsknn", "agents.vsknn:VSKNN", {"k": 500, "n_recent": 5000}, "1 setting, no trial"),
         Entry("ease", "agents.baselines:EASE", {"regularization": ease}, "4 penalties"),
         Entry("ials", _IALS, ials, _GRID),
     )
@@ -133,8 +135,8 @@ REPAIRED = Entry(
 ROWS: dict[str, tuple[Entry, ...]] = {
     "Q1": (*FLOORS, *SAMPLED, *CROSS_ENTROPY, GRU_TOGETHER, LONGER, *LEARNERS),
     "Q2": (*FLOORS, *FULL, *CROSS_ENTROPY, GRU_TOGETHER, LONGER, *LEARNERS),
-    "Q3": (*FLOORS[:2], SAMPLED[1], REPAIRED),
-    "Q3 masked": (*FLOORS[:2], SAMPLED[1], REPAIRED),
+    "Q3": (*FLOORS[:2], SAMPLED[2], REPAIRED),
+    "Q3 masked": (*FLOORS[:2], SAMPLED[2], REPAIRED),
     "Q4": (_GRU_CE, GRU_TOGETHER, LONGER, *OVER_GRU, SQN, SQN_TOGETHER, _FROM_SCRATCH, _REINFORCE, _TD3_BC),
 }
 _ON_OFF = (  # one encoder, with rewards and without; what goes on learning also beside as much more cross-entropy

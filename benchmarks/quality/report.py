@@ -15,7 +15,7 @@ from benchmarks.quality.tasks import TITLES
 
 NAME = "quality"
 _METRICS = ("hit_rate@10", "ndcg@10")
-_FLOORS = ("uniform", "popularity", "recent popularity")
+_FLOORS = tuple(entry.name for entry in entries.FLOORS)
 _SHORT = "Q2"  # what README shows of it: floors, closed forms, and each learner beside its control
 _SHOWN = (*_FLOORS, "item_knn", "ease", "ddpg", "gru cross-entropy", "sqn", "gru cross-entropy x4", "sqn x4")
 
