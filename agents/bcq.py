@@ -138,7 +138,9 @@ def bcq_update(
     action = nets.perturbator(*batch.state, generated)  # (B, d)
     nets.perturbator.eval()
     with frozen(nets.critics):
-        actor_value = nets.critics.first_value(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
+        actor_value = nets.critics.first_value(
+            *batch.state, seen_by_critic(action, items, shown, config, generator)
+        )  # (B,)
     actor_loss = -actor_value.mean()
     if learn:
         descend(actor_loss, nets.perturbator, optimizers.perturbator, config.max_norm)
@@ -181,7 +183,7 @@ def best_target(
     shape = (len(batch.action), config.n_samples, nets.generator.latent_dim)
     generated = nets.generator.decode(*batch.next_state, drawn_points(shape, config, generator, items.device))
     next_action = nets.perturbator_target(*batch.next_state, generated)  # (B, n, d)
-    next_seen = seen_by_critic(next_action, items, shown, config)
+    next_seen = seen_by_critic(next_action, items, shown, config, generator)
     low, high = nets.critics_target(*batch.next_state, next_seen).aminmax(dim=0)  # (B, n)
     next_value = (config.smaller * low + (1.0 - config.smaller) * high).amax(dim=1)  # (B,)
     goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
@@ -241,7 +243,7 @@ class BCQ(EmbeddingAgent):
         """Returns, of the actions made from n latent points (B, n, latent_dim), those the first critic values most."""
         actions = self.nets.perturbator(*state, self.nets.generator.decode(*state, points))  # (B, n, d)
         n = self.sizes[0]  # critics know what an item is from those they were trained with
-        seen = seen_by_critic(actions, self.vectors[:n], self.shown[:n], self.config)
+        seen = seen_by_critic(actions, self.vectors[:n], self.shown[:n], self.config, sampled=False)
         choice = self.nets.critics.first_value(*state, seen).argmax(dim=1)  # (B,)
         return actions[torch.arange(len(actions), device=self.device), choice]
 

@@ -27,7 +27,7 @@ _RANGES: Mapping[str, tuple[_Holds, str]] = {  # what must hold of an option, ho
     ),
     "be a whole number of at least 0": (
         lambda x: is_whole(x) and x >= 0,
-        "advantage_after n_negatives n_users value_after",
+        "advantage_after n_negatives n_users policy_negatives value_after",
     ),
     "be a whole number of at least 1": (
         lambda x: is_whole(x) and x >= 1,

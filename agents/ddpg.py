@@ -105,7 +105,7 @@ def ddpg_update(
     """Makes one step of DDPG, or only measures its losses; see `agents.embedding_agent.Update`."""
     shown = items if shown is None else shown
     with torch.no_grad():
-        next_action = seen_by_critic(nets.actor_target(*batch.next_state), items, shown, config)  # (B, d)
+        next_action = seen_by_critic(nets.actor_target(*batch.next_state), items, shown, config, generator)  # (B, d)
         next_value = nets.critic_target(*batch.next_state, next_action)  # (B,)
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         target = within_range(batch.reward + config.gamma * goes_on * next_value, config)  # (B,)
@@ -120,7 +120,7 @@ def ddpg_update(
     action = nets.actor(*batch.state)  # (B, d)
     nets.actor.eval()
     with frozen(nets.critic):
-        actor_value = nets.critic(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
+        actor_value = nets.critic(*batch.state, seen_by_critic(action, items, shown, config, generator))  # (B,)
     scale = scale_of(actor_value) if config.normalise_q else 1.0
     actor_loss = -config.q_weight * actor_value.mean() / scale
     losses = {"critic_loss": critic_loss, "value": value.mean(), "actor_value": actor_value.mean()}

@@ -132,7 +132,7 @@ def drr_update(
     shown = items if shown is None else shown
     with torch.no_grad():
         next_state = nets.encoder_target(*batch.next_state, user)  # (B, s)
-        next_seen = seen_by_critic(nets.actor_target(next_state), items, shown, config)  # (B, d)
+        next_seen = seen_by_critic(nets.actor_target(next_state), items, shown, config, generator)  # (B, d)
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         next_value = nets.critic_target(next_state, next_seen)  # (B,)
         target = within_range(batch.reward + config.gamma * goes_on * next_value, config)  # (B,)
@@ -149,7 +149,7 @@ def drr_update(
     action = nets.actor(state)  # (B, d)
     nets.actor.eval()
     with frozen(nets.critic):
-        actor_value = nets.critic(state.detach(), seen_by_critic(action, items, shown, config))  # (B,)
+        actor_value = nets.critic(state.detach(), seen_by_critic(action, items, shown, config, generator))  # (B,)
     scale = scale_of(actor_value) if config.normalise_q else 1.0
     actor_loss = -config.q_weight * actor_value.mean() / scale
     losses = {"critic_loss": critic_loss, "value": value.mean(), "actor_value": actor_value.mean()}

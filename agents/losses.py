@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from agents.embedding_agent import Decisions, ItemConfig
+from agents.softmax import sampled_softmax_loss
 
 
 def within_range(target: torch.Tensor, config: ItemConfig) -> torch.Tensor:
@@ -18,10 +19,26 @@ def within_range(target: torch.Tensor, config: ItemConfig) -> torch.Tensor:
     return target.clamp(min(low, config.reward_range[0]), max(high, config.reward_range[1]))
 
 
-def seen_by_critic(action: torch.Tensor, items: torch.Tensor, shown: torch.Tensor, config: ItemConfig) -> torch.Tensor:
-    """Returns what critics are shown of vector actions (..., d): themselves, or the mean item they stand for."""
+def seen_by_critic(
+    action: torch.Tensor,
+    items: torch.Tensor,
+    shown: torch.Tensor,
+    config: ItemConfig,
+    generator: torch.Generator | None = None,
+    *,
+    sampled: bool = True,
+) -> torch.Tensor:
+    """Returns what critics are shown of vector actions (..., d): themselves, or the mean item they stand for.
+
+    With `config.n_negatives` the mean is over that many items drawn uniformly, unless `sampled` is false: all stand for
+    equally many, so their softmax needs no correction. It misses what is not drawn: where the softmax is sharp, as in a
+    long action, a small share of the catalog tells little of it.
+    """
     if config.critic_action == "vector":
         return action
+    if sampled and config.n_negatives > 0:
+        drawn = torch.randint(len(items), (config.n_negatives,), generator=generator, device=items.device)  # (n,)
+        items, shown = items[drawn], shown[drawn]
     scores = config.temperature * (action @ items.T).float()  # (..., n_items)
     return (torch.softmax(scores, dim=-1) @ shown).float()  # (..., d)
 
@@ -35,17 +52,12 @@ def imitation_loss(
 ) -> torch.Tensor:
     """Returns minus the log probability (B,) of the logged items (B,) under softmax(temperature * scores).
 
-    With `config.n_negatives` the softmax is over the logged item and that many items drawn uniformly, the same for the
-    whole batch; an item drawn that is the logged one does not count.
+    With `config.n_negatives` it is estimated from that many items drawn uniformly (see `sampled_softmax_loss`).
     """
     if config.n_negatives == 0:
         scores = config.temperature * (action @ items.T).float()  # (B, n_items)
         return functional.cross_entropy(scores, logged, reduction="none")
-    drawn = torch.randint(len(items), (config.n_negatives,), generator=generator, device=items.device)  # (n,)
-    own = (action * items[logged]).sum(dim=1, keepdim=True)  # (B, 1)
-    others = (action @ items[drawn].T).float().masked_fill(drawn == logged[:, None], -torch.inf)  # (B, n)
-    scores = config.temperature * torch.cat([own, others], dim=1)
-    return functional.cross_entropy(scores, torch.zeros_like(logged), reduction="none")
+    return sampled_softmax_loss(config.temperature * action, items, logged, config.n_negatives, generator)
 
 
 def imitation_of_good(

@@ -134,7 +134,7 @@ def sac_update(
         descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
 
     with frozen(nets.critics):
-        seen = seen_by_critic(action, items, shown, config)
+        seen = seen_by_critic(action, items, shown, config, generator)
         actor_value = nets.critics(*batch.state, seen).amin(dim=0)  # (B,)
     scale = scale_of(actor_value) if config.normalise_q else 1.0
     actor_loss = (alpha * log_density).mean() - config.q_weight * actor_value.mean() / scale
@@ -162,7 +162,7 @@ def soft_target(
     """Returns what the critics learn (B,): reward and discounted soft value of an action drawn for the next state."""
     mean, log_std = nets.actor(*batch.next_state)
     next_action, next_log_density = squashed(mean, log_std, generator)
-    next_seen = seen_by_critic(next_action, items, shown, config)  # (B, d)
+    next_seen = seen_by_critic(next_action, items, shown, config, generator)  # (B, d)
     next_value = nets.critics_target(*batch.next_state, next_seen).amin(dim=0) - alpha * next_log_density  # (B,)
     goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
     return within_range(batch.reward + config.gamma * goes_on * next_value, config)

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch.nn import functional
 
 from agents.item_agent import ItemAgent
 from agents.networks import descend
 from agents.scaling import reward_scale
 from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
-from agents.softmax import softmax_loss
+from agents.softmax import sampled_softmax_loss, softmax_loss
 from agents.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
@@ -129,11 +128,8 @@ def sequence_update(
     if config.n_negatives == 0:
         loss = softmax_loss(hidden, table.float(), targets, weights)
     else:
-        drawn = torch.randint(len(table), (config.n_negatives,), generator=generator, device=table.device)  # (n,)
-        own = (hidden * table[targets]).sum(dim=1, keepdim=True)  # (N, 1)
-        others = (hidden @ table[drawn].T).masked_fill(drawn == targets[:, None], -torch.inf)  # (N, n)
-        scores = torch.cat([own, others], dim=1)
-        loss = (weights * functional.cross_entropy(scores, torch.zeros_like(targets), reduction="none")).sum()
+        drawn = sampled_softmax_loss(hidden, table.float(), targets, config.n_negatives, generator)  # (N,)
+        loss = (weights * drawn).sum()
     if learn:
         descend(loss, nets.network, optimizers.network, config.max_norm)
     return {"loss": loss.detach()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 _NUMBERS = {"cpu": 1 << 19, "cuda": 1 << 26}  # scores made at a time
 
@@ -28,6 +29,34 @@ def softmax_loss(
     """
     loss: torch.Tensor = _SoftmaxLoss.apply(hidden, items, targets, weights)
     return loss
+
+
+def sampled_softmax_loss(
+    hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, n: int, generator: torch.Generator | None
+) -> torch.Tensor:
+    """Returns an estimate (N,) of - log softmax(hidden @ items.T)[target] from n items drawn uniformly.
+
+    A drawn item stands for as many as it was drawn from: with n drawn that are not the target, each of them counts
+    (n_items - 1) / n times beside the target (the logQ correction of a uniform draw). The sum that estimates the
+    softmax's is right in expectation, and so, as n grows, is the gradient. The items are drawn once for all rows.
+
+    Args:
+        hidden: What asks (N, width).
+        items: What is asked for (n_items, width).
+        targets: Item indices (N,) int64.
+        n: How many are drawn, with replacement.
+        generator: Random stream of the draw.
+
+    Source: Bengio and Senecal (2008), Adaptive importance sampling to accelerate training of a neural probabilistic
+    language model, IEEE Transactions on Neural Networks 19(4).
+    """
+    drawn = torch.randint(len(items), (n,), generator=generator, device=items.device)  # (n,)
+    own = (hidden * items[targets]).sum(dim=1, keepdim=True).float()  # (N, 1)
+    is_own = drawn == targets[:, None]  # (N, n)
+    stands_for = (len(items) - 1) / (n - is_own.sum(dim=1, keepdim=True)).clamp(min=1)  # (N, 1)
+    others = (hidden @ items[drawn].T).float() + stands_for.log()
+    scores = torch.cat([own, others.masked_fill(is_own, -torch.inf)], dim=1)
+    return functional.cross_entropy(scores, torch.zeros_like(targets), reduction="none")
 
 
 @torch.no_grad()

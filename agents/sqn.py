@@ -48,7 +48,7 @@ from agents.sequence_network import (
     newest_hidden,
     steps_of,
 )
-from agents.softmax import softmax_loss
+from agents.softmax import sampled_softmax_loss, softmax_loss
 from agents.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
@@ -64,7 +64,8 @@ class Config(SequenceConfig):
 
     gamma: float = 0.5  # discount per event
     q_weight: float = 0.5  # weight of the critic's loss beside the policy's
-    n_negatives: int = 64  # items drawn per batch that were not taken
+    n_negatives: int = 64  # items drawn per batch that were not taken, for the critic
+    policy_negatives: int = 0  # items drawn per batch for the policy's softmax; 0 takes all, for catalogs that allow it
     negative_weight: float = 1.0  # weight of what the critic learns from them
     advantage_weight: float = 0.5  # how much more the policy learns from what is better than expected; 0 not at all
     advantage_after: int = 500  # updates before advantages count
@@ -233,7 +234,11 @@ def sqn_update(
         q_loss = q_loss + config.negative_weight * losses["negative_loss"]
     loss = config.q_weight * q_loss
     if not config.critic_only:
-        losses["policy_loss"] = softmax_loss(states, table.float(), items, weight)
+        if config.policy_negatives == 0:
+            losses["policy_loss"] = softmax_loss(states, table.float(), items, weight)
+        else:
+            drawn_loss = sampled_softmax_loss(states, table.float(), items, config.policy_negatives, generator)  # (N,)
+            losses["policy_loss"] = (weight * drawn_loss).sum()
         loss = loss + losses["policy_loss"]
     if learn and config.critic_only:
         descend(loss, nets.critic, optimizers.critic, config.max_norm)

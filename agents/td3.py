@@ -76,7 +76,7 @@ def td3_update(
     shown = items if shown is None else shown
     with torch.no_grad():
         next_action = smoothed(nets.actor_target(*batch.next_state), config.target_noise, config.noise_clip, generator)
-        next_seen = seen_by_critic(next_action, items, shown, config)  # (B, d)
+        next_seen = seen_by_critic(next_action, items, shown, config, generator)  # (B, d)
         next_value = nets.critics_target(*batch.next_state, next_seen).amin(dim=0)  # (B,)
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         target = within_range(batch.reward + config.gamma * goes_on * next_value, config)  # (B,)
@@ -93,7 +93,9 @@ def td3_update(
     action = nets.actor(*batch.state)  # (B, d)
     nets.actor.eval()
     with frozen(nets.critics):
-        actor_value = nets.critics.first_value(*batch.state, seen_by_critic(action, items, shown, config))  # (B,)
+        actor_value = nets.critics.first_value(
+            *batch.state, seen_by_critic(action, items, shown, config, generator)
+        )  # (B,)
     scale = scale_of(actor_value) if config.normalise_q else 1.0
     actor_loss = -config.q_weight * actor_value.mean() / scale
     losses["actor_value"] = actor_value.mean()
