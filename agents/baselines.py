@@ -12,6 +12,19 @@ from scipy.linalg import lapack
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
+from recgym.policies import Popularity, RecentPopularity, Uniform
+from recgym.recent import NewestItems, Recency, RepeatPopularity
+
+__all__ = [
+    "EASE",
+    "ItemKNN",
+    "NewestItems",
+    "Popularity",
+    "Recency",
+    "RecentPopularity",
+    "RepeatPopularity",
+    "Uniform",
+]
 
 _ROWS = 512  # of a square matrix at a time
 

@@ -23,7 +23,7 @@ from recgym.registry import make_vector_env, registered
 
 NAME, ENV_ID = "simulated", "recgym/ML1M-Sim-v0"
 OPTIONS: dict[str, Any] = {}  # of the environment, beside those of the id
-CONFIG = {"bc_reward": 8.0, "noise": 0.2}
+CONFIG: dict[str, Any] = {"bc_reward": 8.0, "noise": 0.2}
 OFFLINE, ONLINE, ROWS = 700, 1_500, 64  # updates from the log, steps of so many sessions in the simulator
 SESSIONS = {"random": 512, "popularity": 512, "greedy": 128}  # that each is compared in
 _TRAIN, _LUCK = 1_000_000, 9  # seeds of sessions

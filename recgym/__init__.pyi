@@ -1,0 +1,40 @@
+"""The public names of recgym and where they are defined: read by type checkers, and on first use by `lazy_loader`."""
+
+from . import datasets as datasets
+from . import embeddings as embeddings
+from . import export as export
+from . import fidelity as fidelity
+from . import metrics as metrics
+from . import ope as ope
+from . import users as users
+from .batches import FrameBatches as FrameBatches
+from .batches import SequenceBatches as SequenceBatches
+from .batches import VectorBatches as VectorBatches
+from .catalog import Catalog as Catalog
+from .collection import collect as collect
+from .collection import true_value as true_value
+from .comparison import compare as compare
+from .data_source import DataSource as DataSource
+from .env import RecEnv as RecEnv
+from .env import RecVectorEnv as RecVectorEnv
+from .errors import ActionError as ActionError
+from .errors import DataError as DataError
+from .errors import HashMismatchError as HashMismatchError
+from .errors import MissingDataError as MissingDataError
+from .errors import RecgymError as RecgymError
+from .errors import StoreError as StoreError
+from .evaluate import evaluate_ranking as evaluate_ranking
+from .evaluate import evaluate_sessions as evaluate_sessions
+from .frames import Batch as Batch
+from .frames import History as History
+from .frames import encode_frame as encode_frame
+from .log import InteractionLog as InteractionLog
+from .ope.report import evaluate_policy as evaluate_policy
+from .registry import register_dataset as register_dataset
+from .registry import register_envs as register_envs
+from .registry import register_world as register_world
+from .scoring import recommend as recommend
+from .stochastic import GaussianPolicy as GaussianPolicy
+from .stochastic import SoftmaxPolicy as SoftmaxPolicy
+
+__version__: str
