@@ -32,6 +32,7 @@ from recgym.evaluate import Ranking, evaluate_ranking
 from recgym.frames import Batch, History, observed
 from recgym.log import InteractionLog
 from recgym.options import check_seed, check_sizes
+from recgym.users.replay import unserved
 
 
 def fit(
@@ -242,6 +243,8 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
         every(run.save_every, together(saving, *looks), last=run.steps),
     )
     print(f"{maker.__name__} on {train!r}, {agent.device}, from step {step} to {run.steps}; writes to {folder}")
+    if isinstance(batches, FrameBatches) and (left := unserved(train, run.frame_size, batches.min_history)):
+        print(f"learns from whole frames: {left}")
     fit(agent, batches, run.steps, report, first_step=step)
     ranking = evaluate_ranking(lambda history: agent.scores(history._replace(user=None)), test, k=10)
     print(ranking)

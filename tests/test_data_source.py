@@ -14,10 +14,14 @@ import polars as pl
 import pytest
 
 import recgym
-from recgym import datasets
+from recgym import datasets, embeddings, fidelity, users
 from recgym.__main__ import main
 from recgym.data_source import DataSource, add_arguments, source_of
 from recgym.errors import DataError, MissingDataError, OptionError
+from recgym.fidelity.baselines import fit_ratings
+from recgym.fidelity.held_out import and_misses, questions, with_misses
+from recgym.fidelity.prepare import misses_of
+from recgym.users.replay import ReplayUsers, unserved
 
 COLUMNS = {"user": "listener", "item": "track", "time": "when"}
 FLAGS = [word for name, column in COLUMNS.items() for word in (f"--{name}", column)]
@@ -266,3 +270,88 @@ def test_interrupted_commands_say_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(environments, "_ids", interrupted)
     assert main(["info", "recgym/Synthetic-Frame-v0"]) == 130
     assert "interrupted; to go on, run the same command again" in capsys.readouterr().err
+
+
+# -- what is served, and what describes --------------------------------------------------------------------------------
+
+
+def test_who_cannot_be_served_is_said(plays, capsys):
+    log = datasets.load(plays, **COLUMNS)
+    few = log.select_events(np.arange(log.n_events) % 2 == 0)
+    left = int((few.lengths <= 10).sum())
+    assert few.summary()["unserved"] == left and 0 < left < few.n_users and few.summary()["single"] == 0
+    env = recgym.RecVectorEnv(1, users=ReplayUsers(few), catalog=embeddings.svd(few, dim=4))
+    assert len(env.users.servable) == few.n_users - left
+    served = f"{few.n_users - left} of {few.n_users} users of the log are served, {left} have too few events for an "
+    assert env.users.served == f"{served}opening of 10 and one answer; min_history=1 serves {few.n_users}"
+    assert ReplayUsers(few, min_history=1).served == f"{few.n_users} of {few.n_users} users of the log are served"
+    said = unserved(few, 10)
+    assert said.startswith(f"{left} of {few.n_users} users have 10 events or fewer and are not served (frame_size=10, ")
+    assert said.endswith(f"; min_history=1 serves {few.n_users}") and unserved(few, 10, 0) == ""
+
+
+def test_info_describes_a_log(places, monkeypatch, capsys):
+    monkeypatch.chdir(places)
+    assert main(["info", "plays.csv", *FLAGS]) == 0
+    said = capsys.readouterr().out
+    assert "InteractionLog('plays': 900 events, 40 users, 20 items)" in said
+    assert "users have 10 events or fewer and are not served" in said
+    with pytest.raises(SystemExit):
+        main(["info", "plays.csv", "--data", "plays.csv"])
+
+
+def test_titles_and_features_of_a_table(plays, tmp_path):
+    items = pd.DataFrame({"track": [3.0, 0.0, 1.0, 99.0], "name": ["Drei", "Null", None, "x"]})
+    items["year"] = [1993, 2000, 2001, 1]
+    people = pd.DataFrame({"listener": ["p0", "p1"], "city": ["Oslo", "Rome"]})
+    items.to_csv(tmp_path / "items.csv", index=False)
+    people.to_json(tmp_path / "users.jsonl", orient="records", lines=True)
+    given = {"items": str(tmp_path / "items.csv"), "users": str(tmp_path / "users.jsonl")}
+    for beside in (given, {"items": items, "users": people}):
+        log = datasets.load(plays, **COLUMNS, **beside, title="name")
+        assert log.titles[:4].tolist() == ["Null", "1", "2", "Drei"]  # without a title, the id
+        np.testing.assert_array_equal(log.item_features["year"][:4], [2000, 2001, np.nan, 1993])
+        assert log.users["city"][:2].tolist() == ["Oslo", "Rome"] and set(log.users["city"][2:]) == {""}
+    with pytest.raises(DataError, match="must have the column 'label', got 'name', 'year'"):
+        datasets.load(plays, **COLUMNS, items=items, title="label")
+    with pytest.raises(DataError, match="must describe every track once, got '3' again"):
+        datasets.load(plays, **COLUMNS, items=pd.concat([items, items[:1]]))
+    with pytest.raises(DataError, match="title needs items=, the table it is a column of"):
+        datasets.load(plays, **COLUMNS, title="name")
+    with pytest.raises(MissingDataError, match="a table of items or users must be a file, got no such file"):
+        datasets.load(plays, **COLUMNS, items="nowhere.csv")
+
+
+def test_cards_of_implicit_logs_are_judged_with_misses(plays):
+    train, later = datasets.load(plays, **COLUMNS).split_ratio(0.2)
+    asked = questions(train, later)
+    both = and_misses(asked, 2, seed=0)
+    n, extra = len(asked.users), len(both.users) - len(asked.users)
+    assert 0 < extra < 2 * n and both.outcome[:n].min() == 1.0 and not both.outcome[n:].any()
+    taken = {(u, i) for log in (train, later) for u, i in zip(log.user_ids[log.event_users()], log.items, strict=True)}
+    drawn = list(zip(train.user_ids[both.users[n:]], both.items[n:], strict=True))
+    assert not taken & set(drawn)
+    told = with_misses(train, 1, seed=0)
+    assert told.n_users == train.n_users and set(np.unique(told.rewards)) == {0.0, 1.0}
+    kept = told.select_events(told.rewards > 0)
+    np.testing.assert_array_equal(kept.items, train.items)
+    np.testing.assert_array_equal(kept.times, train.times)
+    model = users.fit(train, embeddings.svd(train, dim=4), dim=4, max_epochs=2, n_members=2, misses=1)
+    card = fidelity.report(model, train, later)
+    assert 0.5 < card["AUC within users"].mean <= 1.0
+    assert any("drawn items stand for what was not" in note for note in card.notes)
+    with pytest.raises(DataError, match="all rewards are the same|pass misses=1"):
+        users.fit(train, embeddings.svd(train, dim=4), dim=4, max_epochs=2)
+
+
+def test_simple_models_of_rewards_all_alike_say_that_reward(plays):
+    """A constant log left a singular matrix: the pull on factors was measured by the spread of rewards."""
+    train = datasets.load(plays, **COLUMNS)
+    model = fit_ratings(train, dim=2, bias_penalty=1.0, penalty=4.0)
+    np.testing.assert_allclose(model.predict(np.arange(5), np.arange(5)), 1.0)
+
+
+def test_misses_are_taken_where_all_rewards_are_alike(plays):
+    log = datasets.load(plays, **COLUMNS)
+    assert (misses_of(log, None), misses_of(log, 0), misses_of(log, 3)) == (1, 0, 3)
+    assert misses_of(datasets.load("synthetic", n_users=50, n_items=40), None) == 0

@@ -68,6 +68,7 @@ def info(options: argparse.Namespace) -> int:
 
     from recgym.floors import stored, verdict
     from recgym.pages import page
+    from recgym.users.replay import ReplayUsers
 
     print(page(_known(options.id)))
     floors = stored(options.id)
@@ -76,6 +77,8 @@ def info(options: argparse.Namespace) -> int:
     print(f"  {verdict(floors)}" if floors else "  python -m recgym floors ID does it")
     env: Any = gymnasium.make(options.id, disable_env_checker=True)  # the error says where missing data may be put
     env.close()
+    if isinstance(env.unwrapped.users, ReplayUsers):
+        print(f"\n{env.unwrapped.users.served}")
     if hasattr(env.unwrapped.users, "fitted_on"):
         from recgym.fidelity.prepare import kept
 

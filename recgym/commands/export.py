@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Exports as asked and returns the exit code."""
     from recgym import embeddings, export
     from recgym.store import check_place
+    from recgym.users.replay import unserved
 
     if options.format == "parquet" and not options.dry_run:
         check_place(options.out)
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     size = export.predicted_size(part, options.format, catalog, **rows)
     n_rows = len(export.Rows(part, **rows))
     print(f"{part!r}, {options.split}: {n_rows:,} decisions, about {size / 1e6:,.1f} MB as {options.format}")
+    if left := unserved(part, options.frame_size, options.min_history):
+        print(left)
     if options.dry_run:
         return 0
     if options.format == "minari":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recgym import cache, store
-from recgym.datasets import published, registered, sources
+from recgym.datasets import describing, published, registered, sources
 from recgym.datasets.coat import coat
 from recgym.datasets.kept import kept
 from recgym.datasets.kept import opened as _opened
@@ -84,6 +84,7 @@ def load(
     | `kuairec`, `yoochoose` | folder | `part="big"` or `"small"`; `part="all"` or `"clicks"` |
     | `retailrocket`, `lastfm-2k`, `mind` | folder | those of all published layouts |
     | `table` | `path=` | `user`, `item`, `reward`, `time`: names of columns; the others as in `TableOptions`; |
+    | | | `items=`, `users=`: tables of features with the same columns of ids, `title=` a column of the first; |
     | | | `memory_limit="2GB"` for a file larger than memory: the same log, sorted on disk by DuckDB |
     | any address | | those of `table`; of a saved log `min_events` and `top_items` |
 
@@ -190,6 +191,12 @@ def _table(options: dict[str, Any]) -> InteractionLog:
     saved = _saved(options["path"], options)
     if saved is not None:
         return saved
+    beside = {name: options.pop(name) for name in describing.OPTIONS if name in options}
+    if any(value is not None for value in beside.values()):
+        log = _table(options)
+        columns = {name: options[name] for name in ("user", "item")}
+        separator = options.get("separator") or ","
+        return describing.with_descriptions(log, beside, **columns, separator=separator)
     source = options.pop("path")
     memory_limit = options.pop("memory_limit", None)
     made = make_options(options)

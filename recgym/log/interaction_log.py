@@ -199,7 +199,7 @@ class InteractionLog:
         """
         return events.tied_share(self)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, frame_size: int = 10) -> dict[str, Any]:
         """Returns what the log holds and how it was read, as plain values.
 
         | name | |
@@ -210,9 +210,12 @@ class InteractionLog:
         | `tied_ascending` | share of those whose items ascend: near 1, the order tells the item ids |
         | `repeats` | share of events with an item that the same user met before |
         | `reward_range` | lowest and highest reward |
+        | `unserved` | users with `frame_size` events or fewer, whom environments and passes of whole frames leave out |
+        | `single` | users with one event: `min_history=1` serves all others |
         | those of `source` | `rows` read, `dropped` by what they lacked, `time_unit` and whether it was guessed |
         """
-        return events.summary(self)
+        short = {"unserved": int((self.lengths <= frame_size).sum()), "single": int((self.lengths <= 1).sum())}
+        return events.summary(self) | short
 
     def event_columns(self) -> dict[str, np.ndarray]:
         """Returns every event column by name; those that are None are left out."""

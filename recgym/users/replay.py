@@ -138,6 +138,17 @@ class ReplayUsers:
         if advance == "answer":
             self._index_answers()
 
+    @property
+    def served(self) -> str:
+        """Returns in words how many users (or sessions, where each is one user of the log) can open a session."""
+        left = self.log.n_users - len(self.servable)
+        said = f"{len(self.servable):,} of {self.log.n_users:,} users of the log are served"
+        if not left:
+            return said
+        more = int(np.count_nonzero(self.log.lengths > 1))
+        hint = f"; min_history=1 serves {more:,}" if self.min_history > 1 and more > len(self.servable) else ""
+        return f"{said}, {left:,} have too few events for an opening of {self.min_history} and one answer{hint}"
+
     def _index_answers(self) -> None:
         """Sorts events by (user, item), earlier first, so that a search finds the latest event of an item."""
         log = self.log
