@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import recgym
 from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, train
 from recgym.commands.ending import ended
 
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recgym", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"recgym {recgym.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, text, add_arguments, run in COMMANDS:
         command = commands.add_parser(name, help=text, description=text)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import LAYOUTS, as_folder, as_zip
 
+import recgym
 from recgym import cache, commands, datasets, export
 from recgym.__main__ import main
 from recgym.ope import estimators
@@ -144,3 +145,9 @@ def test_module_runs_without_torch():
     )
     assert run.returncode == 0
     assert "in " in run.stdout
+
+
+def test_the_version_is_the_packages_own(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"recgym {recgym.__version__}\n"
