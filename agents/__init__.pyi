@@ -28,6 +28,8 @@ from .lstm_ac import LSTMActorCritic as LSTMActorCritic
 from .networks import Actor as Actor
 from .networks import Critic as Critic
 from .networks import polyak_update as polyak_update
+from .online import OnlineState as OnlineState
+from .online import buffer_for as buffer_for
 from .prioritized import PrioritizedReplay as PrioritizedReplay
 from .reinforce import REINFORCE as REINFORCE
 from .replay import ReplayBuffer as ReplayBuffer

@@ -41,12 +41,20 @@ class ItemKNN:
     similarity and the sum, with the shrinkage of Bell and Koren (2007).
 
     Attributes:
+        popularity: Events of each item (n_items,), or None; `recommend` orders equal scores by it.
         similarity: Sparse (n_items, n_items) float32; row i holds the neighbours of item i.
     """
 
-    def __init__(self, item_ids: np.ndarray, similarity: sparse.csr_matrix, reward: str = "scaled") -> None:
+    def __init__(
+        self,
+        item_ids: np.ndarray,
+        similarity: sparse.csr_matrix,
+        reward: str = "scaled",
+        popularity: np.ndarray | None = None,
+    ) -> None:
         self.item_ids = item_ids
         self.reward = reward
+        self.popularity = popularity
         self.similarity = similarity
         self._of_consumed = sparse.csr_matrix(similarity.T)  # row j: what item j is a neighbour of
 
@@ -74,7 +82,7 @@ class ItemKNN:
         columns = np.repeat(np.arange(log.n_items), np.diff(together.indptr))
         together.data /= root[together.indices] * root[columns] + shrinkage
         nearest = _largest_of_columns(together, k).T  # as alike as j is to i, i is to j
-        return cls(log.item_ids, sparse.csr_matrix(nearest), log.reward)
+        return cls(log.item_ids, sparse.csr_matrix(nearest), log.reward, Popularity.fit(log).counts)
 
     def scores(self, history: History) -> np.ndarray:
         """Returns scores (B, n_items) float32."""
@@ -90,12 +98,16 @@ class EASE:
     Source: Steck (2019), Embarrassingly Shallow Autoencoders for Sparse Data, WWW, equation 8.
 
     Attributes:
+        popularity: Events of each item (n_items,), or None; `recommend` orders equal scores by it.
         weights: (n_items, n_items) float32.
     """
 
-    def __init__(self, item_ids: np.ndarray, weights: np.ndarray, reward: str = "scaled") -> None:
+    def __init__(
+        self, item_ids: np.ndarray, weights: np.ndarray, reward: str = "scaled", popularity: np.ndarray | None = None
+    ) -> None:
         self.item_ids = item_ids
         self.reward = reward
+        self.popularity = popularity
         self.weights = weights
 
     @classmethod
@@ -126,7 +138,7 @@ class EASE:
         _invert(weights)
         weights /= -np.diag(weights).copy()
         np.fill_diagonal(weights, 0.0)
-        return cls(log.item_ids, weights, log.reward)
+        return cls(log.item_ids, weights, log.reward, Popularity.fit(log).counts)
 
     def scores(self, history: History) -> np.ndarray:
         """Returns scores (B, n_items) float32."""

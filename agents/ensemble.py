@@ -58,6 +58,12 @@ class Ensemble:
                     "make them from one log"
                 )
 
+    @property
+    def popularity(self) -> np.ndarray | None:
+        """Events of each item (n_items,), of the first member that knows them; see `recommend`."""
+        known = (getattr(member, "popularity", None) for member in self.members)
+        return next((popularity for popularity in known if popularity is not None), None)
+
     def write_parts(self, folder: Path) -> int:
         """Writes the members into a folder, each as one of its own; see `agents.save`."""
         for place, member in enumerate(self.members):

@@ -70,13 +70,13 @@ class PrioritizedReplay(ReplayBuffer):
         self.highest = 1.0  # the highest priority so far
         self.batches = 0  # drawn so far
 
-    def add(self, batch: Batch) -> None:
+    def keep(self, batch: Batch) -> None:
         """Keeps the B decisions of a batch, with the highest priority so far; B may not exceed the capacity.
 
         Raises:
             DataError: if B exceeds the capacity.
         """
-        super().add(batch)
+        super().keep(batch)
         n = len(batch.action)
         self.tree.set((self.added - n + np.arange(n)) % self.capacity, self.highest**self.alpha)
 

@@ -52,6 +52,10 @@ class ReplayBuffer:
         Raises:
             DataError: if B exceeds the capacity.
         """
+        self.keep(batch)
+
+    def keep(self, batch: Batch) -> None:
+        """Does what `add` does, of decisions whose returns are known, where they are asked for: those of a log."""
         n = len(batch.action)
         if n > self.capacity:
             raise DataError(f"a batch must fit into the capacity of {self.capacity}, got {n} decisions; raise capacity")

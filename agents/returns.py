@@ -73,7 +73,7 @@ class SessionReplay(ReplayBuffer):
         returns, later = np.zeros(len(steps), dtype=np.float32), 0.0
         for place in reversed(range(len(steps))):
             returns[place] = later = float(columns["reward"][place]) + self.gamma * later
-        super().add(Batch(**columns, returns=returns))
+        self.keep(Batch(**columns, returns=returns))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the decisions, those of open sessions too, and the random stream: arrays and JSON values."""

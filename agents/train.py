@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-import torch
-
 from agents import checkpoint
-from agents.base import Agent, resolve_device, to_tensor
+from agents.base import Agent, resolve_device
 from agents.diagnostics import Diagnostics
 from agents.finite import FiniteLosses, last_of
-from agents.replay import ReplayBuffer
+from agents.online import as_history as as_history
+from agents.online import fit_online as fit_online
 from agents.reports import CsvRows, Progress, Report, TensorBoard, every, together
 from agents.scaling import settle_on_log
 from recgym import datasets, embeddings
 from recgym.batches import FrameBatches
 from recgym.commands.ending import ended
 from recgym.data_source import DataSource
-from recgym.env import RecVectorEnv
 from recgym.errors import DataError, StoreError
 from recgym.evaluate import Ranking, evaluate_ranking
-from recgym.frames import Batch, History, observed
+from recgym.frames import Batch
 from recgym.log import InteractionLog
 from recgym.options import check_seed, check_sizes
 from recgym.users.replay import unserved
@@ -68,79 +64,6 @@ def fit(
     return step
 
 
-def fit_online(
-    agent: Agent,
-    env: RecVectorEnv,
-    n_steps: int,
-    report: Report | None = None,
-    *,
-    buffer_size: int = 100_000,
-    batch_size: int = 256,
-    warm_up: int = 1_000,
-    seed: int = 0,
-) -> ReplayBuffer:
-    """Trains an agent on what it lives through: each step shows B users something and makes one update.
-
-    Imitation makes no sense here (the agent would imitate itself): give `DDPG(..., bc_weight=0)`, or an agent already
-    trained on a log.
-
-    Args:
-        agent: Acts with `explore=True`, and learns by `update`. If its `act` takes `allowed`, it is told which items
-            may be shown.
-        env: With `observation="history"` or, for agents that know users, `"user_history"`, autoreset mode
-            `"SameStep"`, k=1, and the actions the agent gives.
-        n_steps: Steps of the environment, each for all its rows.
-        report: Called as `report(step, metrics)` after every step; `reward` is the mean over rows.
-        buffer_size: Decisions kept.
-        batch_size: Decisions per update.
-        warm_up: Decisions to collect before the first update.
-        seed: Seed of the sessions and of the sampling.
-
-    Returns:
-        The decisions, newest last.
-
-    Raises:
-        DataError: if the environment is not as above, or of other items than the agent.
-    """
-    found = (env.observation, env.autoreset_mode.value, env.k)
-    if found[0] not in ("history", "user_history") or found[1:] != ("SameStep", 1):
-        raise DataError(
-            f"online training needs an environment with observation='history', autoreset_mode='SameStep' and k=1, "
-            f"got {found}; make it so"
-        )
-    if not np.array_equal(agent.item_ids, env.catalog.item_ids):
-        raise DataError(
-            f"agent and environment must have the same items in the same order, got {len(agent.item_ids)} and "
-            f"{env.catalog.n_items} items that differ; make the agent from env.catalog"
-        )
-    make_buffer: Callable[..., ReplayBuffer] = getattr(agent, "make_buffer", ReplayBuffer)  # an agent may have its own
-    buffer = make_buffer(buffer_size, env.frame_size, seed)
-    observation, _ = env.reset(seed=seed)
-    told = env.action == "item" and "allowed" in inspect.signature(agent.act).parameters
-    finite = FiniteLosses(partial(last_of, agent))
-    for step in range(1, n_steps + 1):
-        masks = {"allowed": env.action_masks()} if told else {}
-        actions = agent.act(as_history(observation, env.catalog.n_items), explore=True, **masks)
-        shown = to_tensor(actions, torch.device("cpu")).numpy()
-        before, (observation, rewards, terminated, truncated, infos) = observation, env.step(shown)
-        buffer.add(_lived_through(before, observation, rewards, terminated, truncated, infos))
-        metrics: dict[str, Any] = {"reward": float(rewards.mean())}
-        if buffer.added >= warm_up:
-            batch = buffer.sample(batch_size)
-            metrics |= agent.update(batch)
-            finite(step, batch, metrics)
-        if report is not None and report(step, metrics):
-            break
-    finite.look()
-    return buffer
-
-
-def as_history(observation: Mapping[str, np.ndarray], n_items: int) -> History:
-    """Returns the histories that an environment's observations of B rows stand for."""
-    items, rewards = observed(observation)  # (B, F)
-    return History(items, rewards, (items != n_items).sum(axis=1), observation.get("user"))
-
-
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
     while True:
         n = 0
@@ -149,23 +72,6 @@ def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
             yield batch
         if not n:
             raise DataError("an epoch must have a batch, got none; give batches that can be iterated again and again")
-
-
-def _lived_through(
-    before: Mapping[str, np.ndarray],
-    after: Mapping[str, np.ndarray],
-    rewards: np.ndarray,
-    terminated: np.ndarray,
-    truncated: np.ndarray,
-    infos: Mapping[str, Any],
-) -> Batch:
-    """Returns one step of B rows as decisions: of rows that began anew, what stood there before they did."""
-    shown, users = infos["items"][:, 0].copy(), infos["user"].copy()  # (B,)
-    next_items, next_rewards = (part.copy() for part in observed(after))  # (B, F)
-    for row in np.flatnonzero(terminated | truncated):
-        next_items[row], next_rewards[row] = observed(infos["final_obs"][row])
-        shown[row], users[row] = infos["final_info"]["items"][row, 0], infos["final_info"]["user"][row]
-    return Batch(users, *observed(before), shown, rewards, next_items, next_rewards, terminated, truncated)
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from .registry import register_dataset as register_dataset
 from .registry import register_envs as register_envs
 from .registry import register_world as register_world
 from .scoring import recommend as recommend
+from .scoring import recommend_batch as recommend_batch
 from .stochastic import GaussianPolicy as GaussianPolicy
 from .stochastic import SoftmaxPolicy as SoftmaxPolicy
 

@@ -173,7 +173,7 @@ def evaluate_ranking(
         else:
             log = next_items(log, n_last=n_last, n_negatives=n_negatives, seed=seed, **options)
     source, totals = log.log, {}
-    score = score_function(scorer, source.item_ids, source.reward, source.name)
+    score = score_function(scorer, source.item_ids, source.reward, source.name, source.user_ids)
     ranks, lists = _ranked(score, log, k, seed, batch_size)
     if len(lists):
         n_items = source.n_items
@@ -260,7 +260,9 @@ def evaluate_sessions(
     env = env.unwrapped
     _check_env(env)
     check_seed(seed, bits=32)
-    score = score_function(scorer, env.catalog.item_ids, env.catalog.reward, "the environment's catalog")
+    score = score_function(
+        scorer, env.catalog.item_ids, env.catalog.reward, "the environment's catalog", env.users.user_ids
+    )
     users, seeds = _plan(env.users.servable, n_sessions, seed)  # (n,)
     n, n_items = len(users), env.catalog.n_items
     returns, lengths = np.zeros(n), np.zeros(n, dtype=np.int64)

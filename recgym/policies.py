@@ -91,6 +91,11 @@ class Popularity:
         self.reward = reward
         self.counts = np.asarray(counts, dtype=np.float32)
 
+    @property
+    def popularity(self) -> np.ndarray:
+        """The counts, by the name under which `recommend` asks any scorer for them."""
+        return self.counts
+
     @classmethod
     def fit(cls, log: InteractionLog) -> Popularity:
         """Returns the popularity of the items of `log`."""

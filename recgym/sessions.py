@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recgym.errors import DataError
 from recgym.rng import RowRandom
 
 if TYPE_CHECKING:
     from recgym.users.base import Response, UserModel
 
 ALL = slice(None)
+_CHANGING = ("user", "items", "rewards", "seen", "slate", "answered", "worth", "total")
 
 
 class Sessions:
@@ -80,6 +83,32 @@ class Sessions:
         self.answered[rows] = False
         self.worth[rows] = 0.0
         self.total[rows] = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that changes, as arrays; what the user model remembers under `state`, in its order."""
+        own = {name: getattr(self, name) for name in _CHANGING}
+        random = {name: getattr(self.random, name) for name in ("key", "episode", "step")}
+        return own | {"random": random, "state": None if self.state is None else list(self.state)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` returned; there has been a first session.
+
+        Raises:
+            DataError: if it is of another number of rows, or another user model.
+        """
+        given, remembered = {name: np.array(state[name]) for name in _CHANGING}, state["state"]
+        own = [getattr(self, name).shape for name in _CHANGING]
+        if [array.shape for array in given.values()] != own or (remembered and len(remembered) != len(self.state)):
+            raise DataError(
+                f"sessions must be of {len(self.user)} rows, {self.n_items} items and the same user model, got "
+                f"{len(given['user'])} rows and {given['seen'].shape[1] - 1} items; make the environment as it was"
+            )
+        for name, array in given.items():
+            setattr(self, name, array)
+        for name, array in state["random"].items():
+            setattr(self.random, name, np.array(array))
+        kept = [None if part is None else np.array(part) for part in remembered or ()]
+        self.state = type(self.state)(*kept) if remembered else None
 
     def candidates(self) -> Any:
         """Returns the items that the user model lets be shown now (B, C) int, or None for all."""

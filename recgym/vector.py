@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -245,6 +245,27 @@ class RecVectorEnv(VectorEnv):
     def user_state(self) -> Any:
         """What the user model remembers of every row: for policies that know the truth; None before the first reset."""
         return self._sessions.state
+
+    def observe(self) -> Any:
+        """Returns the observations of where every row stands now; asks for a reset first."""
+        if self._sessions.state is None:
+            raise ResetNeeded("an environment must be reset before it is observed, got none; call reset()")
+        return self._observation()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where every row stands, as arrays and JSON values: put back, the same steps give the same answers."""
+        return {"sessions": self._sessions.state_dict(), "seeded": self.seeded, "ended": self._ended}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` of an environment made with the same options returned.
+
+        Raises:
+            DataError: if it is of another number of rows, or another user model.
+        """
+        if self._sessions.state is None:
+            self.reset(seed=0)  # so that the user model says what it remembers
+        self._sessions.load_state_dict(state["sessions"])
+        self.seeded, self._ended = bool(state["seeded"]), np.array(state["ended"], dtype=bool)
 
     # -- parts of a step -------------------------------------------------------------------------------------------
 
