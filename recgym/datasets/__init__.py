@@ -18,6 +18,7 @@ from recgym.datasets.layouts import LAYOUTS
 from recgym.datasets.movielens import read_log, source_files, write_log
 from recgym.datasets.nowplaying import nowplaying
 from recgym.datasets.obd import obd
+from recgym.datasets.parts import files_of
 from recgym.datasets.past_memory import bytes_of, write_table
 from recgym.datasets.sources import PUBLISHED
 from recgym.datasets.synthetic import synthetic
@@ -236,8 +237,9 @@ def _table_past_memory(source: Any, made: TableOptions, options: dict[str, Any],
 def _kept_table(
     path: Path, options: Mapping[str, Any], build: Callable[[Path], None], code: list[Any]
 ) -> InteractionLog:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return kept(path.stem, [file for file in files if file.is_file()], options, build, code=code, tables=_TABLES)
+    files = files_of(path)
+    named = [str(file.relative_to(path)) for file in files] if path.is_dir() else []  # folders may name columns
+    return kept(path.stem, files, options, build, code=code, named=named, tables=_TABLES)
 
 
 def _saved(source: Any, options: Mapping[str, Any]) -> InteractionLog | None:

@@ -150,6 +150,11 @@ class Coder:
             return mixed(codes.astype(np.uint64))
         return np.where(codes >= 0, mixed(codes.astype(np.int64).view(np.uint64)), others[np.maximum(-1 - codes, 0)])
 
+    def swallowed(self, separator: str) -> int:
+        """Returns how many words of a CSV file hold a separator and a line end, as rows between stray quotes do."""
+        words = [word for word in self._others if isinstance(word, str) and "\n" in word] if self._is_written else []
+        return sum(separator in word for word in words)
+
     def keep(self, codes: np.ndarray) -> None:
         """Counts the ids of events that stay; `finish` leaves the others out."""
         if self._others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -12,8 +13,9 @@ import pyarrow.compute as pc
 
 from recgym.datasets.clock import Clock, Reading, ReadOtherwise
 from recgym.datasets.codes import Coder, mixed
+from recgym.datasets.complaints import refuse
 from recgym.datasets.kinds import is_text, plain_kind, widest
-from recgym.datasets.text import TooNarrow, refuse
+from recgym.datasets.text import TooNarrow
 from recgym.errors import DataError
 from recgym.log import events
 from recgym.rewards import takes_labels, transform_rewards
@@ -154,6 +156,14 @@ def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, taken: T
             f"{where} must hold at least one whole event, got {found.n_rows} rows that each lack something; check it"
         )
     found.clock.finish(f"column {options.time!r} of {where}")
+    for coder in (found.users, found.items):
+        if options.quote is not None and (count := coder.swallowed(options.separator)):
+            warnings.warn(
+                f"{count} ids of column {coder.name!r} hold separators and line ends, as rows between stray quotes do: "
+                "pass quote=None if quotes are ordinary letters there",
+                UserWarning,
+                stacklevel=2,
+            )
     return found
 
 

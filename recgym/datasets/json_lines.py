@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
-from recgym.datasets.text import TooNarrow, require_columns
+from recgym.datasets.complaints import require_columns
+from recgym.datasets.text import NoEvents, TooNarrow
 from recgym.errors import DataError
 from recgym.rewards import takes_labels
 
@@ -57,7 +58,7 @@ def read_blocks(
         _raise_wider(str(error), types)
         raise _unreadable(path, error) from error
     if n_rows == 0:
-        raise DataError(f"{path} must hold at least one event, got none; check how it was made")
+        raise NoEvents(f"{path} must hold at least one event, got none; check how it was made")
 
 
 def _types(path: Path, opened: _Opener, options: TableOptions) -> dict[str, pa.DataType]:

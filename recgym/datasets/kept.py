@@ -26,7 +26,11 @@ def kept(
         build: Writes the log into the folder it is given, as `log`.
         **more: Further parts of the key.
     """
-    key = {"files": [cache.fingerprint(path) for path in files], "options": json.loads(json.dumps(options)), **more}
+    key = {
+        "files": [cache.fingerprint(path) for path in files],
+        "options": json.loads(json.dumps(options, default=repr)),
+        **more,
+    }
     folder = cache.entry("log", name, key, build, version=_FORMAT)
     return opened(folder, (folder / "manifest.json").stat().st_mtime_ns)
 

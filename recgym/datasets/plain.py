@@ -63,6 +63,7 @@ class Lines:
             separator: One character.
             has_header: Whether the first line holds the names.
         """
+        self._place_of = {name: place for place, name in enumerate(names)}
         self._file, self._names, self._separator, self._has_header = file, names, separator, has_header
         self._types = {name: None if kind is None else _as_number(kind) for name, kind in types.items()}
         self.rest: BinaryIO | _Joined | None = None
@@ -102,7 +103,7 @@ class Lines:
         if n_marks is None or lines[-1:] not in (b"\n", b""):
             return None
         options: dict[str, Any] = {"separator": self._separator, "quote_char": None, "ignore_errors": True}
-        places = {name: self._names.index(name) for name in self._types}
+        places = {name: self._place_of[name] for name in self._types}
         types = self._types
         while True:
             schema: dict[str, Any] = {str(place): pl.String for place in range(len(self._names))}

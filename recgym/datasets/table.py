@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from recgym.datasets.gather import Block, Blocks, Growing, gather
+from recgym.datasets.streams import make_limits
 from recgym.datasets.table_files import blocks_of
 from recgym.errors import DataError
 from recgym.log import InteractionLog, events
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+_COLUMNS = ("user", "item", "reward", "time", "propensity")
 TIES = ("file", "shuffle")
 _Transform = Callable[["pd.DataFrame"], "pd.DataFrame"] | str
 
@@ -79,12 +81,13 @@ def make_options(options: dict[str, Any]) -> TableOptions:
         raise DataError(
             f"a table needs user= and item=, the names of its columns, got no {' and no '.join(lacking)}; name it"
         )
-    made = TableOptions(**options)
-    for name in ("extra", "transforms", "missing_words"):
+    named = {name: str(value) for name, value in options.items() if name in _COLUMNS and isinstance(value, int)}
+    made = TableOptions(**(options | named))
+    for name in ("extra", "transforms", "missing_words", "names"):
         if isinstance(getattr(made, name), str):
             raise DataError(f"{name} must be a list, got {getattr(made, name)!r}; put it in brackets")
-    if len(made.separator) != 1:
-        raise DataError(f"separator must be one character, got {made.separator!r}; give e.g. a tab")
+    _check_dialect(made)
+    make_limits(made.limits)
     try:
         codecs.lookup(made.encoding)
     except LookupError:
@@ -95,6 +98,28 @@ def make_options(options: dict[str, Any]) -> TableOptions:
     if made.missing not in ("error", "drop"):
         raise DataError(f"missing must be 'error' or 'drop', got {made.missing!r}; choose one of them")
     return made
+
+
+def _check_dialect(made: TableOptions) -> None:
+    """Raises a DataError unless the letters of a CSV file can be told apart."""
+    if not made.separator or set(made.separator) & {"\n", "\r"}:
+        raise DataError(f"separator must be one character or several, got {made.separator!r}; give e.g. a tab")
+    single = {"quote": made.quote, "escape": made.escape, "comment": made.comment}
+    for name, value in single.items():
+        if value is not None and (not isinstance(value, str) or len(value) != 1 or value in "\n\r"):
+            raise DataError(f"{name} must be one character or None, got {value!r}; give e.g. None")
+    letters = [value for value in (*single.values(), *made.separator[:1]) if value is not None]
+    if len(set(letters)) < len(letters):
+        raise DataError(f"separator, quote, escape and comment must differ, got {letters}; change one of them")
+    if made.decimal not in (".", ",") or made.decimal == made.separator:
+        raise DataError(
+            f"decimal must be '.' or ',' and not the separator, got {made.decimal!r} beside the separator "
+            f"{made.separator!r}; name the separator of the file"
+        )
+    if made.header not in (0, None) or isinstance(made.header, bool):
+        raise DataError(f"header must be 0 (the first line holds names) or None (none does), got {made.header!r}")
+    if len(set(made.names)) < len(made.names):
+        raise DataError(f"names must differ, got {list(made.names)}; name each column once")
 
 
 def check_ties(ties: str) -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from recgym.datasets.codes import encode
+from recgym.datasets.complaints import NotNumber, require_columns, require_different
 from recgym.datasets.gather import Blocks
 from recgym.datasets.json_lines import is_json_lines
 from recgym.datasets.json_lines import read_blocks as read_blocks_of_json
-from recgym.datasets.sources import only_member, open_member
-from recgym.datasets.text import Text, TooNarrow, header, read_blocks, require_columns, require_different
+from recgym.datasets.kinds import widest
+from recgym.datasets.parts import Part, parts_of
+from recgym.datasets.streams import check_expansion, make_limits
+from recgym.datasets.text import NoEvents, Text, TooNarrow, header, numbered, read_blocks
+from recgym.datasets.unpacking import kind_of, opened, opened_json
 from recgym.errors import DataError, MissingDataError
 from recgym.rewards import takes_labels
 
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from recgym.datasets.table import TableOptions
 
 _PARQUET = (".parquet", ".pq")
-_TEXT = {".csv", ".tsv", ".txt"}
+_EVENT = 20  # bytes an event takes in memory, about
 _BATCH = 1 << 17  # rows of a block of Parquet
 _CODED = pa.dictionary(pa.int32(), pa.string())
 
@@ -93,42 +97,48 @@ def _in_memory(source: Any) -> pd.DataFrame | pa.Table:
 def _file_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
     from tqdm import tqdm
 
-    files = _parts_of(path) if path.is_dir() else [path]
+    parts, limits, n_rows = parts_of(path), make_limits(options.limits), 0
+    size, nothing = sum(part.path.stat().st_size for part in parts), None
     with tqdm(desc=f"reading {path.name}", unit="row", unit_scale=True, disable=None, leave=False) as bar:
-        for file in files:
+        for part in parts:
+            file = part.path
             try:
-                for columns in _blocks_in(file, options, guessed):
-                    yield columns
+                for columns in _blocks_in(part, options, guessed):
+                    n_rows += columns.table.num_rows
+                    check_expansion(file, size, _EVENT * n_rows, limits.expansion)
+                    yield columns if not part.given else replace(columns, table=_with_given(columns.table, part))
                     bar.update(columns.table.num_rows)
             except MissingDataError:
                 raise
+            except NoEvents as error:  # of one part: the others may hold some
+                nothing = error
             except (OSError, pa.ArrowException) as error:
                 raise DataError(
                     f"{file} must be readable, got {type(error).__name__}: {error}; check the file"
                 ) from error
+    if n_rows == 0 and nothing is not None:
+        raise nothing
 
 
-def _parts_of(folder: Path) -> list[Path]:
-    """Returns the files of a folder that are a table's parts, by name: Parquet, or else JSON lines, or else text."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] not in "._")
-    kinds = (lambda file: file.suffix.lower() in _PARQUET, is_json_lines, lambda file: _TEXT & set(file.suffixes[-2:]))
-    parts = next((found for kind in kinds if (found := [file for file in files if kind(file)])), [])
-    if not parts:
-        raise MissingDataError(
-            f"a folder as table must hold .parquet files, or .jsonl or .csv ones, got none in {folder}; name another"
-        )
-    return parts
+def _with_given(table: pa.Table, part: Part) -> pa.Table:
+    """Returns a table with the columns that the folders of a part give."""
+    for name, value in part.given.items():
+        table = table.append_column(name, pa.repeat(value, table.num_rows))
+    return table
 
 
-def _blocks_in(file: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
-    if file.suffix.lower() in _PARQUET:
-        return _parquet_blocks(file, options)
-    return _json_blocks(file, options, guessed) if is_json_lines(file) else _csv_blocks(file, options, guessed)
+def _blocks_in(part: Part, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
+    file, kind = part.path, kind_of(part.path)
+    if kind == "Parquet" or (kind is None and file.suffix.lower() in _PARQUET):
+        return _parquet_blocks(file, options, part.given)
+    if is_json_lines(file):
+        return _json_blocks(file, options, guessed)
+    return _csv_blocks(file, options, guessed, part.given)
 
 
 def _json_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
-    before = 0
-    for table in read_blocks_of_json(path, partial(_open, path), options, guessed):
+    before, limits = 0, make_limits(options.limits)
+    for table in read_blocks_of_json(path, partial(opened_json, path, limits), options, guessed):
         yield Columns(table, str(path), partial(_json_line, before))
         before += table.num_rows
 
@@ -142,13 +152,35 @@ def _transformed(path: Path, options: TableOptions) -> Columns:
             break
         except TooNarrow as found:
             guessed[found.column] = found.wider
-    columns = replace(parts[0], table=pa.concat_tables([part.table for part in parts]))
+    columns = replace(parts[0], table=_joined([part.table for part in parts], str(path)))
     frame = columns.table.to_pandas()
     if columns.is_text:
         for name in {options.user, options.item} & set(frame.columns):
             code, ids = encode(columns, name)
             frame[name] = np.array([*ids.tolist(), None], dtype=object)[code] if (code < 0).any() else ids[code]
     return from_frame(frame, options, str(path))
+
+
+def _joined(tables: list[pa.Table], where: str) -> pa.Table:
+    """Returns tables one after the other, each column of the widest kind it has in them."""
+    kinds: dict[str, pa.DataType] = {}
+    for table in tables:
+        for field_ in table.schema:
+            wide = widest(kinds.get(field_.name, field_.type), field_.type)
+            if wide is None:
+                raise DataError(
+                    f"column {field_.name!r} of {where} must hold values of one kind in all parts, got "
+                    f"{kinds[field_.name]} and {field_.type}; convert one of them"
+                )
+            kinds[field_.name] = wide
+    same = [table for table in tables if table.schema.equals(tables[0].schema)]
+    if len(same) == len(tables):
+        return pa.concat_tables(tables)
+    lacking = [name for name in kinds for table in tables if name not in table.column_names]
+    if lacking:
+        raise DataError(f"every part of {where} must have the same columns, got one without {lacking[0]!r}; add it")
+    schema = pa.schema(list(kinds.items()))
+    return pa.concat_tables([table.select(list(kinds)).cast(schema) for table in tables])
 
 
 def from_frame(frame: pd.DataFrame, options: TableOptions, where: str = "the DataFrame") -> Columns:
@@ -166,24 +198,30 @@ def from_frame(frame: pd.DataFrame, options: TableOptions, where: str = "the Dat
             )
         where = f"what {called} returned"
     _check_names(where, options, [str(name) for name in frame.columns])
+    own = {str(name): name for name in frame.columns}  # columns may be called by numbers
     if len(frame) == 0:
         raise DataError(f"{where} must hold at least one event, got no row; check how it was made")
     arrays, objects = {}, {}
     for name in options.needed:
         is_id = name in (options.user, options.item)
         try:
-            array = pa.Array.from_pandas(frame[name].reset_index(drop=True))
+            array = pa.Array.from_pandas(frame[own[name]].reset_index(drop=True))
             if is_id and pa.types.is_nested(array.type):
                 raise pa.ArrowTypeError("tuples")
             arrays[name] = pa.chunked_array([array])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            if not is_id:
+        except (pa.ArrowException, OverflowError, UnicodeError) as error:
+            if not is_id or isinstance(error, UnicodeError):
                 raise DataError(
                     f"column {name!r} of {where} must hold values of one kind, got {error}; convert it"
                 ) from error
-            objects[name] = frame[name].to_numpy(dtype=object)
+            objects[name] = np.fromiter(map(_plain, frame[own[name]]), dtype=object, count=len(frame))
             arrays[name] = pa.chunked_array([pa.nulls(len(frame))])
     return Columns(pa.table(arrays), where, partial(_row, 0), objects=objects)
+
+
+def _plain(one: Any) -> Any:
+    """Returns an id as Python's own kind of number, which can be saved."""
+    return one.item() if isinstance(one, np.generic) else one
 
 
 def _from_arrow(table: pa.Table, options: TableOptions) -> Columns:
@@ -197,38 +235,75 @@ def _from_arrow(table: pa.Table, options: TableOptions) -> Columns:
     return Columns(table.select(options.needed), where, partial(_row, 0))
 
 
-def _csv_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
-    text = Text(str(path), partial(_open, path), options.separator, options.encoding)
-    types: dict[str, pa.DataType | None] = dict.fromkeys(header(text) if options.transforms else options.needed)
+def _text_of(path: Path, options: TableOptions) -> Text:
+    """Returns a file as delimited text, as the options say."""
+    limits = make_limits(options.limits)
+    text = Text(
+        str(path),
+        partial(opened, path, limits),
+        options.separator,
+        options.encoding,
+        names=tuple(options.names) or None,
+        has_header=options.header is not None,
+        quote=options.quote,
+        escape=options.escape,
+        comment=options.comment,
+        decimal=options.decimal,
+        limits=limits,
+    )
+    names = numbered(text) if text.names is None and not text.skips_header else text.names
+    if options.names and len(names or ()) != len(numbered(text)):
+        raise DataError(
+            f"names must be one per column of {path}, got {len(options.names)} for {len(numbered(text))}; mend them"
+        )
+    return replace(text, names=names)
+
+
+def _csv_blocks(
+    path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType], given: Mapping[str, pa.Scalar]
+) -> Iterator[Columns]:
+    text = _text_of(path, options)
+    needed = [name for name in options.needed if name not in given]
+    types: dict[str, pa.DataType | None] = dict.fromkeys(header(text) if options.transforms else needed)
     wanted = {options.user: _CODED, options.item: _CODED}
     if options.reward is not None:
-        wanted[options.reward] = pa.string() if takes_labels(options.transform) else pa.float64()
+        own = pa.string() if takes_labels(options.transform) else pa.float64()
+        wanted[options.reward] = guessed.get(options.reward, own)
     if options.propensity is not None:
         wanted[options.propensity] = pa.float64()
     if options.time is not None and options.time_format is not None:
         wanted[options.time] = pa.string()
     if options.transforms:  # what the functions turn into numbers may be text before
-        wanted = {name: kind for name, kind in wanted.items() if kind == _CODED and name in types}
+        wanted = {name: kind for name, kind in wanted.items() if kind == _CODED}
+    wanted = {name: kind for name, kind in wanted.items() if name in types}
     before = 0
     plain_first = not options.transforms  # the functions want all blocks of one type
-    for table in read_blocks(text, types | wanted, options.missing_words, guessed, plain_first):
-        yield Columns(table, str(path), partial(_line, text, before), is_text=True)
-        before += table.num_rows
+    try:
+        for table in read_blocks(text, types | wanted, options.missing_words, guessed, plain_first):
+            yield Columns(table, str(path), partial(_line, text, before), is_text=True)
+            before += table.num_rows
+    except NotNumber as error:
+        if error.column == options.reward and error.value.strip("' ").lower() in ("true", "false"):
+            raise TooNarrow(error.column, pa.string()) from None
+        raise
 
 
-def _parquet_blocks(path: Path, options: TableOptions) -> Iterator[Columns]:
+def _parquet_blocks(path: Path, options: TableOptions, given: Mapping[str, pa.Scalar]) -> Iterator[Columns]:
     from pyarrow import parquet
 
     before = 0
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:  # where the writer left checksums
         names: Sequence[str] = file.schema_arrow.names
         if not options.transforms:
-            _check_names(str(path), options, names)
-        for batch in file.iter_batches(_BATCH, columns=None if options.transforms else options.needed):
+            _check_names(str(path), options, [*names, *given])
+        needed = [name for name in options.needed if name not in given]
+        most = make_limits(options.limits).expansion
+        check_expansion(path, path.stat().st_size, _EVENT * file.metadata.num_rows, most)
+        for batch in file.iter_batches(_BATCH, columns=None if options.transforms else needed):
             yield Columns(pa.Table.from_batches([batch]), str(path), partial(_row, before))
             before += batch.num_rows
     if before == 0:
-        raise DataError(f"{path} must hold at least one event, got no row; check how it was made")
+        raise NoEvents(f"{path} must hold at least one event, got no row; check how it was made")
 
 
 def _check_names(where: str, options: TableOptions, names: Sequence[str]) -> None:
@@ -247,12 +322,6 @@ def _json_line(before: int, row: int) -> str:
 
 def _row(before: int, row: int) -> str:
     return f"row {before + row} counted from 0"
-
-
-def _open(path: Path) -> AbstractContextManager[BinaryIO]:
-    if path.suffix.lower() == ".zip":
-        return open_member(path, only_member(path))
-    return pa.input_stream(str(path), compression="detect")
 
 
 def code_of(transforms: Sequence[str]) -> list[Path]:

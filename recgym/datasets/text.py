@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from recgym.datasets import plain
+from recgym.datasets.complaints import CONVERSION, require_columns, require_different, unreadable, wrong_encoding
+from recgym.datasets.streams import FIELD_MARK, Limits, OneDialect, Unsplit
 from recgym.errors import DataError
 
 _BLOCK = 4 << 20  # bytes read at a time; larger ones are no faster and many are in flight at once
@@ -22,6 +22,10 @@ _LADDER = (  # the types a column may be guessed to have, each looser than the o
     *(pa.null(), pa.int64(), pa.bool_(), pa.date32(), pa.time32("s"), pa.timestamp("s"), pa.timestamp("ns")),
     *(pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"), pa.float64(), pa.string()),
 )
+
+
+class NoEvents(DataError):
+    """A file without an event; one among others in a folder says nothing."""
 
 
 class TooNarrow(Exception):
@@ -40,21 +44,71 @@ class Text:
     open: Callable[[], AbstractContextManager[BinaryIO]]
     separator: str = ","
     encoding: str = "utf-8"
-    names: tuple[str, ...] | None = None  # column names of a file without a header line
+    names: tuple[str, ...] | None = None  # column names of a file without a header line, or instead of it
+    has_header: bool | None = None  # whether the first line holds names; None: unless they are given
+    quote: str | None = '"'
+    escape: str | None = None
+    comment: str | None = None
+    decimal: str = "."
+    limits: Limits = field(default_factory=Limits)
 
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
+    @property
+    def skips_header(self) -> bool:
+        """Whether the first line holds names, be they used or not."""
+        return self.has_header if self.has_header is not None else self.names is None
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether comments or separators have to be replaced before anybody reads it."""
+        return self.comment is not None or len(self.separator) > 1
+
+    @property
+    def delimiter(self) -> str:
+        """The one character between fields of `lines`."""
+        return FIELD_MARK if len(self.separator) > 1 else self.separator
+
+    @property
+    def line_encoding(self) -> str:
+        """The encoding of `lines`."""
+        return "utf-8" if self.is_odd else self.encoding
+
+    @contextmanager
+    def lines(self) -> Iterator[Any]:
+        """Opens the file in one dialect: comments are blank, separators one character."""
+        with self.open() as file:
+            odd = self.is_odd
+            yield (
+                OneDialect(file, self.where, self.separator, self.encoding, self.quote, self.comment) if odd else file
+            )
+
+    def rows(self, first_bytes: int | None = None) -> Iterator[tuple[int, list[str]]]:
         """Yields (line number, fields) of every line that is not blank, header included; slow, for messages."""
-        encoding = "utf-8-sig" if self.encoding.lower() in ("utf-8", "utf8") else self.encoding
-        with self.open() as file, io.TextIOWrapper(file, encoding, errors="replace", newline="") as lines:
-            reader = csv.reader(lines, delimiter=self.separator)
-            yield from ((reader.line_num, fields) for fields in reader if fields)
+        encoding = "utf-8-sig" if self.line_encoding.lower() in ("utf-8", "utf8") else self.line_encoding
+        before = csv.field_size_limit(max(self.limits.field, 1 << 17))
+        try:
+            with self.lines() as file:
+                own = file if first_bytes is None else io.BytesIO(file.read(first_bytes))
+                with io.TextIOWrapper(own, encoding, errors="replace", newline="") as lines:
+                    reader = csv.reader(
+                        lines,
+                        delimiter=self.delimiter,
+                        quotechar=self.quote,
+                        quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+                        escapechar=self.escape,
+                    )
+                    yield from ((reader.line_num, fields) for fields in reader if fields)
+        finally:
+            csv.field_size_limit(before)
 
     def place(self, row: int) -> str:
         """Returns where data row `row` (0 is the first) stands, as "line N"."""
-        wanted = row if self.names else row + 1
-        for seen, (line, _) in enumerate(self.rows()):
-            if seen == wanted:
-                return f"line {line}"
+        wanted = row + 1 if self.skips_header else row
+        try:
+            for seen, (line, _) in enumerate(self.rows()):
+                if seen == wanted:
+                    return f"line {line}"
+        except (csv.Error, UnicodeError):
+            pass  # a field beyond what may be, or letters that are none: counted is better than nothing
         return f"row {row + 1}"
 
 
@@ -64,16 +118,44 @@ def header(text: Text) -> list[str]:
     Raises:
         DataError: if the file is empty, its header cannot be decoded, or a name stands twice.
     """
-    try:
-        names = next((fields for _, fields in text.rows()), None)
-    except csv.Error as error:
-        raise DataError(f"{text.where} must be text in columns, got {error}; check the file") from error
-    if names is None:
-        raise DataError(f"{text.where} must hold a header line and events, got an empty file; check how it was made")
+    if text.names is not None:
+        return list(text.names)
+    line, names = _first_row(text)
+    if line == 0:
+        raise NoEvents(f"{text.where} must hold a header line and events, got an empty file; check how it was made")
     if any(character in name for name in names for character in "\0\ufffd"):
-        raise _wrong_encoding(text, "the header line")
+        raise wrong_encoding(text, "the header line")
     require_different(text.where, names)
     return names
+
+
+def _first_row(text: Text) -> tuple[int, list[str]]:
+    """Returns the number of the line in which the first row ends, 0 if there is none, and its fields."""
+    limits = text.limits
+    try:
+        with text.lines() as file:
+            begin = file.read(limits.header)
+        if len(begin) >= limits.header and b"\n" not in begin and b"\r" not in begin:
+            raise DataError(
+                f"the first line of {text.where} must end within {limits.header:,} bytes, got a longer one; name what "
+                'is no text another way, or pass limits={"header": BYTES} if it is meant'
+            )
+        line, fields = next(text.rows(limits.header), (0, []))
+    except UnicodeError as error:
+        raise wrong_encoding(text, f"the first line ({error})") from error
+    except csv.Error as error:
+        raise DataError(f"{text.where} must be text in columns, got {error}; check the file") from error
+    if len(fields) > limits.columns:
+        raise DataError(
+            f"{text.where} must have at most {limits.columns:,} columns, got {len(fields):,}; a table of events "
+            f'has one line per event: melt a matrix of ratings, or pass limits={{"columns": {len(fields)}}}'
+        )
+    return line, fields
+
+
+def numbered(text: Text) -> tuple[str, ...]:
+    """Returns names for the columns of a file that has none: "0", "1" and so on."""
+    return tuple(map(str, range(len(_first_row(text)[1]))))
 
 
 def read_columns(text: Text, types: Mapping[str, pa.DataType | None], null_values: Sequence[str] = ()) -> pa.Table:
@@ -121,10 +203,11 @@ def read_blocks(
     require_columns(text.where, types, names)
     known = {name: kind or (guessed or {}).get(name) for name, kind in types.items()}
     n_rows = 0
-    with text.open() as file:
+    with text.lines() as file:
         rest: BinaryIO | io.RawIOBase | None = None
-        if plain_first and plain.may_be(known, text.separator, text.encoding, null_values):
-            lines = plain.Lines(file, names, known, text.separator, has_header=text.names is None)
+        is_usual = plain_first and text.decimal == "."
+        if is_usual and plain.may_be(known, text.delimiter, text.line_encoding, null_values):
+            lines = plain.Lines(file, names, known, text.delimiter, has_header=text.skips_header)
             for table in lines.tables(_BLOCK):
                 n_rows += table.num_rows
                 known = {name: kind or table.schema.field(name).type for name, kind in known.items()}
@@ -135,7 +218,7 @@ def read_blocks(
                 n_rows += table.num_rows
                 yield table
     if n_rows == 0:
-        raise DataError(f"{text.where} must hold at least one event, got none after the header; check how it was made")
+        raise NoEvents(f"{text.where} must hold at least one event, got none after the header; check how it was made")
 
 
 def _any_blocks(
@@ -151,40 +234,50 @@ def _any_blocks(
         include_columns=list(types),
         null_values=list(null_values),
         strings_can_be_null=bool(null_values),
+        decimal_point=text.decimal,
     )
     try:
         for block in _stream(text, convert, True, rest):
             yield pa.Table.from_batches([block])
-    except UnicodeDecodeError as error:
-        raise _wrong_encoding(text, f"byte {error.start}") from error
+    except UnicodeError as error:
+        where = f"byte {error.start}" if isinstance(error, UnicodeDecodeError) else f"it ({error})"
+        raise wrong_encoding(text, where) from error
     except pa.ArrowException as error:
         _raise_too_narrow(text, str(error), types)
         try:
             for _ in _stream(text, convert, False):  # only the serial reader says in which row it stopped
                 pass
         except pa.ArrowException as exact:
-            raise _unreadable(text, str(exact), convert.column_types) from exact
-        raise _unreadable(text, str(error), convert.column_types) from error
+            raise unreadable(text, str(exact), convert.column_types, text.names or header(text)) from exact
+        raise unreadable(text, str(error), convert.column_types, text.names or header(text)) from error
 
 
 def _stream(
     text: Text, convert: arrow_csv.ConvertOptions, use_threads: bool, rest: BinaryIO | io.RawIOBase | None = None
 ) -> Iterator[pa.RecordBatch]:
     names = text.names if rest is None else text.names or header(text)
-    parse = arrow_csv.ParseOptions(delimiter=text.separator, newlines_in_values=True)
-    options = arrow_csv.ReadOptions(
-        use_threads=use_threads, encoding=text.encoding, column_names=names, block_size=_BLOCK
+    parse = arrow_csv.ParseOptions(
+        delimiter=text.delimiter,
+        quote_char=text.quote or False,
+        escape_char=text.escape or False,
+        newlines_in_values=text.quote is not None or text.escape is not None,
     )
-    with (
-        text.open() if rest is None else nullcontext(rest) as file,
-        arrow_csv.open_csv(file, options, parse, convert) as reader,
-    ):
-        yield from reader
+    options = arrow_csv.ReadOptions(
+        use_threads=use_threads,
+        encoding=text.line_encoding,
+        column_names=names,
+        block_size=_BLOCK,
+        skip_rows=_first_row(text)[0] if rest is None and text.names and text.skips_header else 0,
+    )
+    with text.lines() if rest is None else nullcontext(rest) as file:
+        whole = Unsplit(file) if text.quote or text.escape else file
+        with arrow_csv.open_csv(whole, options, parse, convert) as reader:
+            yield from reader
 
 
 def _raise_too_narrow(text: Text, message: str, types: Mapping[str, pa.DataType | None]) -> None:
     """Raises TooNarrow where a complaint is about a column whose type was guessed."""
-    found = _CONVERSION.search(message)
+    found = CONVERSION.search(message)
     if found is None:
         return
     name = (text.names or tuple(header(text)))[int(found[1])]
@@ -193,83 +286,3 @@ def _raise_too_narrow(text: Text, message: str, types: Mapping[str, pa.DataType 
         place = names.index(found[3]) if found[3] in names else len(names) - 2
         if place + 1 < len(names):
             raise TooNarrow(name, _LADDER[place + 1])
-
-
-def require_columns(where: str, wanted: Any, present: Sequence[str]) -> None:
-    """Raises a DataError if a wanted column is not among those present."""
-    lacking = [name for name in wanted if name not in present]
-    if lacking:
-        raise DataError(
-            f"{where} must have the column{'s' if len(lacking) > 1 else ''} {', '.join(map(repr, lacking))}, "
-            f"got {', '.join(map(repr, present))}; name the columns as they stand in the file"
-        )
-
-
-def require_different(where: str, names: Sequence[str]) -> None:
-    """Raises a DataError if two columns have the same name."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"the columns of {where} must have different names, got {twice} more than once; rename them")
-
-
-def refuse(
-    where: str,
-    column: str,
-    must: str,
-    bad: np.ndarray,
-    values: Any,
-    place: Callable[[int], str],
-    remedy: str = "mend or remove them",
-) -> None:
-    """Raises a DataError if any row is bad, naming the first.
-
-    Args:
-        where: What messages call the source.
-        column: Name of the column.
-        must: What the values must be.
-        bad: Which rows are bad (n,) bool.
-        values: The column (n,), to show the first bad value.
-        place: Where a row stands, e.g. `Text.place`.
-        remedy: What to do.
-    """
-    rows = np.flatnonzero(bad)
-    if len(rows):
-        raise DataError(
-            f"column {column!r} of {where} must {must}, got {values[rows[0]]} in {place(int(rows[0]))} "
-            f"({len(rows)} of {len(bad)} rows); {remedy}"
-        )
-
-
-def _wrong_encoding(text: Text, what: str) -> DataError:
-    return DataError(
-        f"{text.where} must be text in {text.encoding}, got bytes that are not in {what}; "
-        'pass the encoding it was written in, e.g. encoding="latin-1"'
-    )
-
-
-_CONVERSION = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to (.+?): (.*)", re.DOTALL)
-_FIELDS = re.compile(r"Row #(\d+): Expected (\d+) columns?, got (\d+)")
-_KINDS = {"double": "numbers", "int64": "whole numbers", "null": "nothing"}
-
-
-def _unreadable(text: Text, message: str, types: Mapping[str, pa.DataType]) -> DataError:
-    first = 1 if text.names else 2  # Arrow counts rows from 1 and the header as one
-    if found := _CONVERSION.search(message):
-        column, row, kind, problem = int(found[1]), int(found[2] or first) - first, found[3], found[4]
-        place, name = text.place(row), (text.names or tuple(header(text)))[column]
-        if "UTF8" in problem:
-            return _wrong_encoding(text, f"{place}, column {name!r}")
-        value = problem.removeprefix("invalid value ").split("\n")[0]
-        if kind == "null":
-            return DataError(f"{text.where} must keep its published layout, got {value} in {place}; get the file again")
-        return DataError(
-            f"column {name!r} of {text.where} must hold {_KINDS.get(kind, kind)}, got {value} in {place}; "
-            "mend or remove that line"
-        )
-    if found := _FIELDS.search(message):
-        place = text.place(int(found[1]) - first)
-        return DataError(
-            f"every line of {text.where} must have {found[2]} fields, got {found[3]} in {place}; "
-            "mend that line, name the right separator, or get the file again if it was cut short"
-        )
-    return DataError(f"{text.where} must be text in columns, got {message}; check the file")
