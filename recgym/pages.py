@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import re
-from dataclasses import MISSING, fields
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
 
-from recgym.datasets.table import TableOptions
 from recgym.errors import DataError, MissingDataError
+from recgym.option_docs import Option, own_options, world_options
 from recgym.registry import world_of, world_page
-from recgym.users.replay import ReplayUsers
 from recgym.vector import RecVectorEnv
-from recgym.worlds.logs import load_parts
+from recgym.worlds.sim import only_fitted
 
 
 def page(env_id: str) -> str:
@@ -29,6 +27,7 @@ def page(env_id: str) -> str:
     """
     spec = gym.spec(env_id)
     world = spec.kwargs.get("world")  # None of an id that others registered
+    further = world_options(world_of(world), spec.kwargs) if world else {}
     parts = [
         f"# {env_id}",
         world_page(world) if world else "",
@@ -37,40 +36,53 @@ def page(env_id: str) -> str:
         "## Registered with",
         _fields(spec.kwargs),
         *_made(env_id),
-        *(["## Options of its data and users", *_options_of(world_of(world))] if world else []),
+        *(["## Options of its users and data", _listed(further, spec.kwargs)] if world else []),
+        "## Options of the environment",
+        _listed(own_options(RecVectorEnv), spec.kwargs),
         "## The environment",
-        re.sub(r"\nArgs:\n", "\n**Options**:\n\n", inspect.cleandoc(RecVectorEnv.__doc__ or "")),
+        inspect.cleandoc(RecVectorEnv.__doc__ or "").split("\nArgs:\n")[0],
         "## Versions",
-        f"{env_id.rsplit('-', 1)[-1]}: the first. A number goes up when the same seed and item actions would give "
-        "other users, items, rewards or ends; the old one stays.",
+        f"This is {env_id.rsplit('-', 1)[-1]}. A number goes up when the same seed and item actions would give "
+        "other users, items, rewards or ends; the old one stays, unless it was simply wrong.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _options_of(world: Any) -> list[str]:
-    """Returns the options of a world, and of what it hands on the others to."""
-    parts = [_arguments(world)]
-    if any(one.kind is one.VAR_KEYWORD for one in inspect.signature(world).parameters.values()):
-        parts += ["Of users who replay a log (`recgym.users.ReplayUsers`), where the text above names them:"]
-        parts += [_arguments(ReplayUsers), "Of the data, its split and its vectors (`recgym.worlds.logs.load_parts`):"]
-        parts += [_arguments(load_parts), "Of a table (`recgym.datasets.load`):"]
-        parts += [_fields({one.name: one.default for one in fields(TableOptions) if one.default is not MISSING})]
-    return parts
-
-
 def _made(env_id: str) -> list[str]:
-    """Returns what only an environment itself can tell."""
+    """Returns what only an environment itself can tell; nothing is fitted for it."""
     try:
-        env: Any = gym.make(env_id, disable_env_checker=True).unwrapped
+        with only_fitted():
+            env: Any = gym.make(env_id, disable_env_checker=True).unwrapped
     except (DataError, MissingDataError) as error:  # a table needs to be told which
         return ["## Spaces", f"Unknown here: {error}"]
     rows = [("observation", env.observation_space), ("action", env.action_space)]
-    lines = [f"- {name}_space: {space}" for name, space in rows]
-    lines += ["", "| part | space |", "|---|---|", *(f"| {name} | `{line}` |" for name, line in _flat(rows))]
+    lines = ["| part | space |", "|---|---|", *(f"| {name} | `{line}` |" for name, line in _flat(rows))]
     users = type(env.users)
     text = inspect.cleandoc(users.__doc__ or "").split("\nArgs:\n")[0].strip()
     env.close()
-    return ["## Spaces", "\n".join(lines), f"## Users: {users.__name__}", text]
+    return ["## Spaces", "\n".join(lines), f"## Users: {users.__name__}", text, *_fitted(env.users)]
+
+
+def _fitted(users: Any) -> list[str]:
+    """Returns of learned users what they were fitted on, and what that makes of the environment."""
+    if not hasattr(users, "fitted_on"):
+        return []
+    said = (
+        "No answer depends on what was shown before: a bandit with a horizon, where planning can gain only from who "
+        "leaves when."
+        if users.memoryless
+        else "Answers follow from the history of the session."
+    )
+    leaving = {
+        "one": "all that a user did",
+        "interval": "events without a long pause",
+        "never": "nothing: nobody leaves",
+    }
+    return [
+        f"**This model** was fitted on {len(users.user_ids):,} people and {users.fitted_on.n_events:,} events of "
+        f"{users.fitted_on.name}, its leaving on {leaving[users.leaving.sessions]}; {len(users.servable):,} people "
+        f"open sessions. {said}"
+    ]
 
 
 def _flat(rows: list[tuple[str, spaces.Space]]) -> list[tuple[str, str]]:
@@ -90,14 +102,8 @@ def _fields(fields: Any) -> str:
     return "\n".join(f"- {name}: `{value!r}`" for name, value in fields.items())
 
 
-def _arguments(function: Any) -> str:
-    """Returns the arguments of a function as its docstring lists them, one a line, with their defaults."""
-    listed = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2].split("\nRaises:")[0]
-    parameters = inspect.signature(function).parameters
-    lines = []
-    for line in inspect.cleandoc(listed).splitlines():
-        name = line.partition(":")[0]
-        if name in parameters and parameters[name].default is not inspect.Parameter.empty:
-            line = f"{name} = `{parameters[name].default!r}`{line[len(name) :]}"
-        lines.append(f"- {line}" if line[:1].strip() else line)
-    return "\n".join(lines)
+def _listed(options: Mapping[str, Option], given: Mapping[str, Any]) -> str:
+    """Returns options one a line, with the defaults they have at an id."""
+    values = {name: given.get(name, one.default) for name, one in options.items()}
+    plain = {name: getattr(value, "value", value) for name, value in values.items()}  # of an enum
+    return "\n".join(f"- {name} = `{plain[name]!r}`: {one.meaning}" for name, one in options.items())

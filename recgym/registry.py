@@ -410,12 +410,30 @@ def _assembled(options: dict[str, Any]) -> dict[str, Any]:
             f"options of a registered environment must be plain numbers, strings or lists, got {error}; name a file, "
             "or build RecVectorEnv(users=..., catalog=...) from the objects"
         ) from None
-    catalog, users = recipe()
+    try:
+        catalog, users = recipe()
+    except OptionError as error:
+        raise _explained(error, data, own) from None
     return {name: value for name, value in options.items() if name in own} | {
         "users": users,
         "catalog": catalog,
         "recipe": recipe,
     }
+
+
+def _explained(error: OptionError, data: Mapping[str, Any], own: set[str]) -> OptionError:
+    """Returns an error that names all options an id takes, of environment, users and data, and the nearest."""
+    from recgym.option_docs import world_options
+
+    known = sorted(own | set(world_options(world_of(data.get("world", "frame")), data)) | {"world"})
+    unknown = [name for name in data if name not in known]
+    if not unknown:  # known elsewhere
+        return error
+    words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"  # what TorchRL's GymEnv listens for
+    return OptionError(
+        f"options of world {data.get('world', 'frame')!r} must be among {', '.join(known)}, got {', '.join(unknown)}; "
+        f"{nearest(unknown[0], known) or 'drop those'} ({words})"
+    )
 
 
 def load_world(options: str) -> tuple[Catalog, UserModel]:

@@ -95,7 +95,7 @@ class RecVectorEnv(VectorEnv):
         k: Items shown together.
         action: `"embedding"` or `"item"`.
         mapper: `"inner"`, `"cosine"`, `"l2"` or `"box"`; for vectors only (see `EmbeddingActions`).
-        approximate_above: Items above which the search for the nearest is approximate; None: never (see there).
+        approximate_above: Items above which the search for the nearest is approximate; None: never.
         observation: One of the five above.
         old_keys: Whether `item_history` and `reward_history` are called `items` (a Box) and `rewards`, as in `-v0`.
         repeats: `"mask"`, `"zero"` or `"allow"`.

@@ -93,7 +93,7 @@ def test_info(capsys):
     assert main(["info", "recgym/Synthetic-Frame-v0"]) == 0
     said = capsys.readouterr().out
     assert "id: recgym/Synthetic-Frame-v0" in said
-    assert "action_space: Box" in said
+    assert "| action | `Box" in said
 
 
 def test_info_on_an_id_whose_data_are_missing(capsys):

@@ -49,6 +49,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.env": 7,
     "recgym.evaluate": 8,
     "recgym.worlds": 7,
+    "recgym.option_docs": 7.5,
     "recgym.registry": 8,
     "recgym.pages": 8.2,
     "recgym.planning": 8,

@@ -11,7 +11,7 @@ import pytest
 
 from recgym import registry
 from recgym.env import RecEnv, RecVectorEnv
-from recgym.errors import DataError
+from recgym.errors import DataError, OptionError
 from recgym.registry import make_env, make_vector_env, register_envs
 
 SMALL = {"n_users": 120, "n_items": 90, "dim": 12}
@@ -176,6 +176,15 @@ def test_module_prefix_form():
 def test_bad_options(options, message):
     with pytest.raises(DataError, match=message):
         make_env(**{**SMALL, **options})
+
+
+def test_a_wrong_option_is_told_all_there_are():
+    """Those of the environment, its users and its data, with the nearest; whatever was loaded before."""
+    for name, near in (("horizn", "horizon"), ("spilt", "split"), ("advanse", "advance"), ("min_evnts", None)):
+        with pytest.raises(OptionError, match=rf"options of world 'frame' must be among .*, got {name}; ") as e:
+            make_env(**SMALL, **{name: 5})
+        assert (f"did you mean '{near}'" in str(e.value)) == (near is not None)
+        assert all(f" {one}," in str(e.value) for one in ("action", "dim", "n_users", "min_history", "embeddings"))
 
 
 def test_the_table_of_ids_is_complete():

@@ -170,7 +170,7 @@ def test_sessions_are_what_leaving_was_fitted_on():
 
 @pytest.mark.parametrize("world", ["drift", "boredom", "slate", "interest_evolution", "long_term_satisfaction"])
 def test_an_unknown_option_of_a_world_without_data_is_named(world):
-    with pytest.raises(OptionError, match=rf"options of world '{world}' must be among frame_size, .*, got colour; d"):
+    with pytest.raises(OptionError, match=rf"options of world '{world}' must be among action, .*, got colour; d"):
         make_vector_env(2, world=world, colour=3)
     with pytest.raises(DataError):
         make_vector_env(2, world=world, colour=3)
@@ -197,7 +197,7 @@ def test_a_table_of_short_histories(tmp_path):
 
 
 def test_an_unknown_option_of_a_simulator_is_named():
-    with pytest.raises(OptionError, match=r"options of synthetic must be among .*, got colour; drop those"):
+    with pytest.raises(OptionError, match=r"options of world 'sim' must be among .*, got colour; drop those"):
         make_vector_env(2, world="sim", colour=3)
 
 

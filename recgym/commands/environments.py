@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recgym import data_source
 from recgym.commands.data import describe
-from recgym.errors import MissingDataError
+from recgym.errors import DataError, MissingDataError
 
 if TYPE_CHECKING:
     from recgym.floors import Floor
@@ -69,13 +69,20 @@ def info(options: argparse.Namespace) -> int:
     from recgym.floors import stored, verdict
     from recgym.pages import page
     from recgym.users.replay import ReplayUsers
+    from recgym.worlds.sim import only_fitted
 
-    print(page(_known(options.id)))
+    print(page(_known(options.id)))  # fits nothing, and says where it would have to
     floors = stored(options.id)
     print("\nfloors and ceilings: mean return of a session, 95 % interval" if floors else "\nfloors were not measured")
     _show(floors)
     print(f"  {verdict(floors)}" if floors else "  python -m recgym floors ID does it")
-    env: Any = gymnasium.make(options.id, disable_env_checker=True)  # the error says where missing data may be put
+    try:
+        with only_fitted():
+            env: Any = gymnasium.make(options.id, disable_env_checker=True)
+    except MissingDataError:  # says where the data may be put
+        raise
+    except DataError:  # a table that is not named, users who are not fitted: the page says it
+        return 0
     env.close()
     if isinstance(env.unwrapped.users, ReplayUsers):
         print(f"\n{env.unwrapped.users.served}")

@@ -139,6 +139,11 @@ def load(
     )
 
 
+def maker(name: str) -> Any:
+    """Returns the function or class whose parameters are the options of a data set; None: a published MovieLens set."""
+    return TableOptions if name == "table" else (_MADE | _LOGGED).get(name)
+
+
 def fetch(name: str) -> Path:
     """Returns the zip of a published set in the download folder, downloaded and its hash checked.
 

@@ -32,8 +32,12 @@ from recgym import datasets
 from recgym.catalog import Catalog
 from recgym.log import InteractionLog, splits
 from recgym.options import check_choice
+from recgym.users.clicks import Clicks
 from recgym.users.drr import PROTOCOLS, DRRUsers
+from recgym.users.replay import ReplayUsers
 from recgym.worlds.logs import SPLITS, fitted_catalog, given_vectors
+
+FURTHER: dict[Any, Any] = {DRRUsers: (), ReplayUsers: (), Clicks: ()}  # as in `recgym.worlds.frame`
 
 
 def world(
@@ -65,7 +69,7 @@ def world(
         split: Events served: `"train"`, `"test"` or `"all"`.
         split_seed: Which events are held out, under `"published"`.
         test_size: Share of them.
-        protocol: See above.
+        protocol: `"fair"` or `"published"`: a column of the table above.
         liked_above: Reward above which an item is liked; 0.2 is a rating of 3 under `reward="scaled"`.
         n_candidates: As in `DRRUsers`, like the five options after it.
         share: See there.

@@ -6,8 +6,12 @@ import inspect
 from typing import Any
 
 from recgym.catalog import Catalog
+from recgym.users.clicks import Clicks
 from recgym.users.replay import ReplayUsers
 from recgym.worlds.logs import load_parts
+
+# whose options `world` takes too (None: all that have a default); those of () say what options mean
+FURTHER: dict[Any, Any] = {ReplayUsers: None, load_parts: None, Clicks: ()}
 
 
 def world(*, frame_size: int = 10, **options: Any) -> tuple[Catalog, ReplayUsers]:

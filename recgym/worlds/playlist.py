@@ -43,8 +43,11 @@ from recgym.catalog import Catalog
 from recgym.datasets.nowplaying import AUDIO
 from recgym.errors import DataError
 from recgym.options import check_choice
+from recgym.users.clicks import Clicks
 from recgym.users.playlist import PlaylistUsers
 from recgym.worlds.logs import SPLITS
+
+FURTHER: dict[Any, Any] = {PlaylistUsers: (), Clicks: ()}  # as in `recgym.worlds.frame`
 
 
 def world(

@@ -9,6 +9,6 @@ Unlike the sequential environment of RecNN (release 0.2), sessions are not cut t
 step is dropped.
 """
 
-from recgym.worlds.frame import world
+from recgym.worlds.frame import FURTHER, world
 
-__all__ = ["world"]
+__all__ = ["FURTHER", "world"]

@@ -47,10 +47,18 @@ from recgym.catalog import Catalog
 from recgym.datasets.tianchi import BEHAVIOURS
 from recgym.log.session_split import events_before, split_sessions
 from recgym.options import check_choice
+from recgym.users.clicks import Clicks
 from recgym.users.replay import ReplayUsers
 from recgym.worlds.logs import Parts, load_parts
 
 ENDS = ("known", "truncate", "terminal")
+
+FURTHER: dict[Any, Any] = {
+    ReplayUsers: ("clicks", "attraction", "examination"),
+    load_parts: None,
+    split_sessions: (),
+    Clicks: (),
+}  # as in `recgym.worlds.frame`
 
 
 def world(

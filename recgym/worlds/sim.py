@@ -51,6 +51,8 @@ _FITTED = 1  # raise it when `recgym.users.fit` would make other users of the sa
 _MAY_FIT = ContextVar("may fit", default=True)
 _LARGE = 200_000  # events from which on an interrupted fit goes on where it was
 
+FURTHER: dict[Any, Any] = {load_parts: None}  # as in `recgym.worlds.frame`
+
 
 def world(
     *,
