@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SPREAD ?= -n 2 --dist worksteal
 MATRIX := test-gymnasium-1.1.1 test-gymnasium-1.2.2 test-gymnasium-1.4.0
 
-.PHONY: demo test test-slow test-gpu test-matrix test-faces $(MATRIX) check lint format clean
+.PHONY: demo test test-slow test-faults test-gpu test-matrix test-faces $(MATRIX) check lint format clean
 
 demo: $(READY)  ## train and evaluate on the embedded data, print the table, write plots into demo/
 	$(PY) -m benchmarks.demo
@@ -16,6 +16,9 @@ test: $(READY)  ## the default test suite
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(PY) -m pytest $(SPREAD) -m slow -o timeout=900
+
+test-faults: $(READY)  ## write errors, flipped bits, mutated files and kills
+	$(PY) -m pytest $(SPREAD) -m faults tests/faults
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(PY) -m pytest -m gpu

@@ -7,7 +7,6 @@ makes the agent anew on any machine.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from agents import saving
 from agents.finite import check_weights, remember
 from recgym.catalog import Catalog
 from recgym.errors import StoreError
-from recgym.store import MANIFEST, atomic_folder, explained, parsed_manifest, read_manifest
+from recgym.store import MANIFEST, atomic_folder, discard, explained, parsed_manifest, read_manifest
 
 
 class Resumable(Protocol):
@@ -64,8 +63,7 @@ def save(folder: str | Path, step: int, agent: Resumable, batches: Resumable | N
     remember(agent, path)
     for old in saved(folder)[:-keep]:
         with explained(old, "free the folder of the run"):
-            (old / MANIFEST).unlink()  # first, so that no half of it is taken for a checkpoint
-            shutil.rmtree(old)
+            discard(old)
     return path
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from recgym.store import atomic_file
+from recgym.store import atomic_file, explained
 
+_HEAD = ["step", "metric", "value"]
 Report = Callable[[int, Mapping[str, Any]], Any]
 
 
@@ -74,22 +75,24 @@ class CsvRows:
 
     def __call__(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Writes the metrics of `step`."""
-        new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        with (
+            explained(self.path.parent, "free the folder of the run"),
+            self.path.open("a", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "metric", "value"])
+            if file.tell() == 0:  # new, or left empty by a kill or a full disk
+                writer.writerow(_HEAD)
             writer.writerows([step, name, repr(float(value))] for name, value in metrics.items())
 
 
 def _drop_later(path: Path, step: int) -> None:
-    """Writes the file anew without rows of later steps, and without a last row that was cut off."""
-    with path.open(newline="", encoding="utf-8") as file:
-        head, *rows = csv.reader(file)
-    kept = [row for row in rows if len(row) == len(head) and int(row[0]) <= step]
-    if len(kept) < len(rows):
+    """Writes the file anew without rows of later steps, and without rows that were cut off or are none."""
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.reader(line.replace("\0", "") for line in file))
+    kept = [row for row in rows if len(row) == len(_HEAD) and row[0].isdecimal() and int(row[0]) <= step]
+    if rows != [_HEAD, *kept]:
         with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([head, *kept])
+            csv.writer(file).writerows([_HEAD, *kept])
 
 
 class TensorBoard:

@@ -41,6 +41,7 @@ __all__ = [
     "atomic_folder",
     "check_file",
     "check_place",
+    "discard",
     "explained",
     "file_hash",
     "parsed_manifest",
@@ -123,6 +124,13 @@ def atomic_folder(
             _publish(temporary, path, keep, check)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder that is whole: no half of it is ever there under its name, and what a kill leaves is swept."""
+    aside = _sibling(folder)
+    if move(folder, aside):
+        shutil.rmtree(aside)
 
 
 def check_place(path: str | Path, *, own: Collection[str] = ()) -> None:

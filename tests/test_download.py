@@ -4,13 +4,15 @@ import hashlib
 import http.server
 import os
 import threading
+import time
+from dataclasses import replace
 
 import pytest
 
 from recgym import datasets, download
 from recgym.datasets import sources
 from recgym.download import Remote
-from recgym.errors import HashMismatchError, MissingDataError, StoreError
+from recgym.errors import DataError, HashMismatchError, MissingDataError, StoreError
 
 CONTENT = b"published content " * 10_000
 
@@ -21,7 +23,23 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/missing"):
             self.send_error(404)
             return
+        if self.path.startswith("/elsewhere"):
+            self.send_response(302)
+            self.send_header("Location", self.path.replace("elsewhere", "right"))
+            self.end_headers()
+            return
         self.send_response(200)
+        if self.path.startswith("/endless"):
+            self.end_headers()
+            for _ in range(2000):
+                self.wfile.write(b"x" * 1000 if "fast" in self.path else b"x")
+                time.sleep(0 if "fast" in self.path else 0.02)
+            return
+        if self.path.startswith("/header"):
+            self.send_header("Content-Length", "many")
+            self.end_headers()
+            self.wfile.write(CONTENT)
+            return
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         self.wfile.write(CONTENT[:1000] if self.path.startswith("/short") else CONTENT)
@@ -48,7 +66,9 @@ def own_folders(tmp_path, monkeypatch):
 
 
 def remote(server, path="right/set.zip", content=CONTENT):
-    return Remote(f"{server.url}/{path}", len(CONTENT), f"md5:{hashlib.md5(content).hexdigest()}", "free for research")
+    return Remote(
+        f"{server.url}/{path}", len(CONTENT), f"md5:{hashlib.md5(content).hexdigest()}", "free for research", "", True
+    )
 
 
 def test_download_states_size_and_licence_and_keeps_the_right_file(server, tmp_path, capsys):
@@ -74,7 +94,7 @@ def test_wrong_hash_is_refused_and_not_kept(server, tmp_path):
 
 def test_sha256_is_understood(server, tmp_path):
     one = remote(server)
-    right = Remote(one.url, one.size, f"sha256:{hashlib.sha256(CONTENT).hexdigest()}", one.licence)
+    right = replace(one, hash=f"sha256:{hashlib.sha256(CONTENT).hexdigest()}")
     assert download.fetch(right, tmp_path).read_bytes() == CONTENT
 
 
@@ -86,7 +106,7 @@ def test_broken_download_is_refused_and_not_kept(server, tmp_path, path):
 
 
 def test_no_server_is_a_clear_error(tmp_path):
-    nowhere = Remote("http://127.0.0.1:9/set.zip", 1, "md5:0", "free")
+    nowhere = Remote("http://127.0.0.1:9/set.zip", 1, "md5:0", "free", plain_http=True)
     with pytest.raises(MissingDataError, match=r"127\.0\.0\.1:9/set\.zip must be reachable, got ConnectionError"):
         download.fetch(nowhere, tmp_path)
 
@@ -140,3 +160,39 @@ def test_published_hashes_and_addresses():
         one.remote.url == f"https://files.grouplens.org/datasets/movielens/{name}.zip"
         for name, one in sources.PUBLISHED.items()
     )
+
+
+def test_https_is_demanded_of_every_address(server, tmp_path):
+    plain = replace(remote(server), plain_http=False)
+    with pytest.raises(
+        DataError, match=r"set\.zip must come over https, got http://127.*; give an https address, or say"
+    ):
+        download.fetch(plain, tmp_path)
+    assert server.asked == []
+    assert download.fetch(remote(server, "elsewhere/set.zip"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_second_hash_is_compared_too(server, tmp_path):
+    one = remote(server)
+    with pytest.raises(HashMismatchError, match=r"set\.zip must have SHA256 0000, got"):
+        download.fetch(replace(one, sha256="0000"), tmp_path)
+    assert download.fetch(replace(one, sha256=hashlib.sha256(CONTENT).hexdigest()), tmp_path).read_bytes() == CONTENT
+
+
+def test_what_has_no_end_ends(server, tmp_path, monkeypatch):
+    with pytest.raises(HashMismatchError, match=r"set\.zip must have 180,000 bytes, got more; the partial file was"):
+        download.fetch(remote(server, "endless/fast/set.zip"), tmp_path)
+    monkeypatch.setattr(download, "_PATIENCE", 0.2)
+    monkeypatch.setattr(download, "_BLOCK", 4)
+    with pytest.raises(
+        MissingDataError, match=r"must send 1,000 bytes a second, got \d+ for 0 seconds; try again later"
+    ):
+        download.fetch(remote(server, "endless/slow/set.zip"), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_header_that_is_none_is_told_in_our_words(server, tmp_path):
+    try:
+        assert download.fetch(remote(server, "header/set.zip"), tmp_path).read_bytes() == CONTENT
+    except MissingDataError as error:
+        assert "must be reachable, got" in str(error)

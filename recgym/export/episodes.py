@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from tqdm import tqdm
 
 from recgym import store
 from recgym.catalog import Catalog
-from recgym.errors import DataError
+from recgym.errors import DataError, StoreError
 from recgym.export.rows import Rows, next_frame
 from recgym.export.unfinished import needed, unfinished
 from recgym.frames import KEYS
+from recgym.manifests import DISK
 
 VERSION = 2  # 1 called observations as the columns are called
 _PART = 1024  # episodes made at a time
@@ -53,6 +55,7 @@ def write(
             whole = _storage(target / "data", rows, env)
             whole.update_metadata(_metadata(rows, dataset_id, catalog))
             _merge(parts, target / "data", whole)
+            _prove(target / "data" / "main_data.hdf5", _episodes(rows, borders, users), parts)
             if catalog is not None:
                 store.save_array(target / "embeddings.npy", catalog.table)
             store.write_manifest(target, "minari", VERSION, {"name": rows.log.name, "id": dataset_id})
@@ -141,6 +144,24 @@ def _metadata(rows: Rows, dataset_id: str, catalog: Catalog | None) -> dict[str,
     name = "collected policy" if rows.collected else "logged users"
     about = {"dataset_id": dataset_id, "minari_version": minari.__version__, "description": text}
     return {**about, "algorithm_name": name, "requirements": [f"recgym=={version('recgym')}"]}
+
+
+def _prove(path: Path, episodes: Iterable[Any], parts: list[Path]) -> None:
+    """Reads every episode back and compares it with what was to be written; a wrong one costs the parts made so far."""
+    import h5py
+
+    with store.readable(path, "be what was written", DISK), h5py.File(path, "r") as file:
+        for number, episode in enumerate(episodes):
+            found = file[f"episode_{number}"]
+            wanted = {"actions": episode.actions, "rewards": episode.rewards, "terminations": episode.terminations}
+            wanted |= {f"observations/{name}": values for name, values in episode.observations.items()}
+            wanted |= {f"infos/{name}": values for name, values in (episode.infos or {}).items()}
+            for name, values in {**wanted, "truncations": episode.truncations}.items():
+                there = found[name].asstr()[()] if isinstance(values, list) else found[name][()]
+                if not np.array_equal(there, np.asarray(values), equal_nan=np.asarray(values).dtype.kind == "f"):
+                    for part in parts:
+                        shutil.rmtree(part, ignore_errors=True)
+                    raise StoreError(f"{path} must hold what was written, got other {name} in episode {number}; {DISK}")
 
 
 def _merge(parts: list[Path], folder: Path, whole: Any) -> None:

@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def _step(rows: Rows, table: np.ndarray | None) -> int:
 
 def _lay_out(h5py: Any, path: Path, rows: Rows, catalog: Catalog | None, first: Columns) -> None:
     """Makes the file with every column at its full length, contiguous, so that filling it changes no structure."""
-    with h5py.File(path, "w") as file:
+    with _writing(h5py, path, "w") as file:
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_layout(h5py.h5d.CONTIGUOUS)
         plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -146,16 +146,16 @@ def _lay_out(h5py: Any, path: Path, rows: Rows, catalog: Catalog | None, first: 
         links.set_create_intermediate_group(True)
         for name, column in first.items():
             space = h5py.h5s.create_simple((len(rows), *column.shape[1:]))
-            made = h5py.h5t.py_create(_stored(column).dtype, logical=True)
-            h5py.h5d.create(file.id, name.encode(), made, space, dcpl=plan, lcpl=links)
+            kind = h5py.h5t.py_create(_stored(column).dtype, logical=True)
+            h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=plan, lcpl=links)
+        tables = {name: file.create_dataset(name, data=values) for name, values in _tables(rows, catalog).items()}
         for name, values in _tables(rows, catalog).items():
-            file[name] = values
-            file[name].attrs["sha256"] = _table_hash(values)
-            file[name].flush()
+            tables[name].attrs["sha256"] = _table_hash(values)
         if catalog is not None:
-            file["embeddings"].attrs["scale"] = catalog.scale
+            tables["embeddings"].attrs["scale"] = catalog.scale
+        for made in tables.values():  # what is written when one dies fails without a word
+            made.flush()
         file.attrs.update(_about(rows, first))
-        file.flush()
     sync(path)
 
 
@@ -185,7 +185,7 @@ def _fill(
     ):
         while begun < len(rows):
             first, pending = begun, 0
-            with h5py.File(path, "r+") as file:
+            with _writing(h5py, path, "r+") as file:
                 columns = {name: file[name] for name in sums}
                 while begun < len(rows) and pending < _COMMIT:
                     end = min(begun + step, len(rows))
@@ -196,9 +196,8 @@ def _fill(
                     bar.update(end - begun)
                     pending += (end - begun) * width
                     begun = end
-                for column in columns.values():  # what is written at closing fails without a word
+                for column in columns.values():  # what is written when it dies fails without a word
                     column.flush()
-                file.flush()
             synced = syncing.submit(sync, path)
             with _opened(h5py, path) as file:
                 for _ in _read_blocks(file, path, begun, sums, step, first):
@@ -226,12 +225,11 @@ def _resumed(h5py: Any, path: Path, mark: Path, step: int) -> dict[str, list[int
 
 def _seal(h5py: Any, path: Path, rows: Rows, catalog: Catalog | None, sums: dict[str, list[int]], step: int) -> None:
     """Writes the checksums into the file, and compares all of it that is not rows with what was to be written."""
-    with h5py.File(path, "r+") as file:
+    with _writing(h5py, path, "r+") as file:
         for name, some in sums.items():
             file[name].attrs["crc32"] = np.array(some, dtype=np.uint32)
         file.attrs["checked_rows"] = step
         file.attrs["seal"] = _seal_of(file)
-        file.flush()
     sync(path)
     with _opened(h5py, path) as file:
         _described(file, path)
@@ -272,6 +270,26 @@ def _stored(column: np.ndarray) -> np.ndarray:
 
 def _loaded(column: np.ndarray) -> np.ndarray:
     return np.char.decode(column.astype(f"S{column.dtype.itemsize}"), "utf-8") if column.dtype.kind == "S" else column
+
+
+@contextmanager
+def _writing(h5py: Any, path: Path, mode: str) -> Iterator[Any]:
+    """Opens a file to write; where that fails, HDF5 is given another place for the rest, which it would die of."""
+    file = h5py.File(path, mode)
+    handle = file.id.get_vfd_handle()
+    try:
+        yield file
+        file.flush()
+        file.close()
+    except BaseException:
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                elsewhere = os.memfd_create("lost") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
+                os.dup2(elsewhere, handle)
+                os.close(elsewhere)
+        with suppress(Exception):
+            file.close()
+        raise
 
 
 @contextmanager
