@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from agents import checkpoint
+from agents.auto import Watch
 from agents.base import Agent, resolve_device
 from agents.diagnostics import Diagnostics
 from agents.finite import FiniteLosses, last_of
@@ -32,36 +33,49 @@ from recgym.users.replay import unserved
 
 
 def fit(
-    agent: Agent, batches: Iterable[Batch], n_steps: int, report: Report | None = None, *, first_step: int = 0
+    agent: Agent,
+    batches: Iterable[Batch],
+    n_steps: int | Literal["auto"],
+    report: Report | None = None,
+    *,
+    first_step: int = 0,
+    validation: InteractionLog | None = None,
 ) -> int:
     """Trains an agent on batches, epoch after epoch; returns the updates made in all, n_steps unless a report ended it.
 
     Args:
         agent: Learns by `update`.
         batches: Iterated anew for each epoch, e.g. `FrameBatches`.
-        n_steps: Updates in all, those before `first_step` included.
+        n_steps: Updates in all, those before `first_step` included; `"auto"`: by the size of the log, until users held
+            out for it are ranked no better, and the agent is then as it was when they were ranked best (`agents.auto`).
         report: Called as `report(step, losses)` after every update; ends the training by returning True.
+        validation: Those users, for `"auto"`.
         first_step: Updates already made, as `checkpoint.load` returns them.
 
     Raises:
-        DataError: if an epoch has no batch, or rewards are not finite.
+        DataError: if an epoch has no batch, rewards are not finite, or `"auto"` has no held-out users.
         DivergedError: if losses are NaN or infinite; it names the step and the last checkpoint.
 
     Warns:
-        UserWarning: if rewards are such that little can be learned of them, see `agents.scaling`.
+        UserWarning: if rewards are such that little can be learned of them, see `agents.scaling`; under `"auto"` if the
+            agent ends below popularity.
     """
     if hasattr(agent, "meet") and (log := getattr(batches, "log", None)) is not None:
         agent.meet(log)
         if hasattr(agent, "constants"):
             settle_on_log(agent, log)
     finite, step = FiniteLosses(partial(last_of, agent)), first_step
-    for step, batch in enumerate(islice(_endless(batches), max(n_steps - first_step, 0)), first_step + 1):
+    watch = Watch(agent, batches, validation) if n_steps == "auto" else None
+    if watch is not None:
+        report = watch if report is None else together(report, watch)
+    most = watch.most if watch is not None else int(n_steps)
+    for step, batch in enumerate(islice(_endless(batches), max(most - first_step, 0)), first_step + 1):
         losses = agent.update(batch)
         finite(step, batch, losses)
         if report is not None and report(step, losses):
             break
     finite.look()
-    return step
+    return step if watch is None else watch.settle(step)
 
 
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:

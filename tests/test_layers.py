@@ -87,6 +87,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "agents.item_agent": 10.5,
     "agents.sequence_network": 10.8,
     "agents.softmax": 10,
+    "agents.auto": 10.5,
     "agents.online": 10.9,
     "agents.train": 11,
     "agents.baselines": 11,
