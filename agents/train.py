@@ -130,7 +130,8 @@ def command(main: Callable[..., Any]) -> NoReturn:
 
     # `--data` is another name of `--dataset`; tyro knows aliases of fields, which stand in the class of no command
     given = [re.sub(r"^--data(?==|$)", "--dataset", word) for word in sys.argv[1:]]
-    run = partial(tyro.cli, main, args=given, config=(tyro.conf.OmitArgPrefixes,))
+    called = f"python -m agents.{Path(sys.argv[0]).stem}"
+    run = partial(tyro.cli, main, prog=called, args=given, config=(tyro.conf.OmitArgPrefixes,))
     sys.exit(ended(run, go_on="run the same command again with --resume"))
 
 

@@ -240,7 +240,7 @@ def test_a_csv_of_ones_own_from_the_shell_alone(name, places, tmp_path):
         (["agents.ddpg", "--dataset", "ml100k"], 1, "error: a data set must be one of .* did you mean 'ml-100k'"),
         (["agents.ddpg", "--data", "no.csv", "--user", "u", "--item", "i"], 1, "error: a table must be a file, got no"),
         (["agents.ddpg", "--stepz", "4"], 2, "stepz"),
-        (["agents.ddpg", "--steps", "0"], 1, "error: steps must be an integer of at least 1"),
+        (["agents.ddpg", "--steps", "0"], 2, "steps must be an integer of at least 1"),
         (["recgym", "train", "ddgp"], 1, r"error: an agent must be .* got 'ddgp'; did you mean 'ddpg'"),
         (
             ["benchmarks.run", "--suite", "quickstart", "--agent", "nowhere:Mine"],

@@ -221,3 +221,9 @@ def test_mistyped_ids_get_the_nearest(name, hint, capsys):
     assert re.search(hint, said) and len(said) < 300
     with pytest.raises(DataError, match="an id must be one of those"):
         recgym.compare(first, last, name)
+
+
+def test_misspelt_options_of_environments_get_the_nearest():
+    for wrong, right in (("horizn", "horizon"), ("splt", "split"), ("min_histroy", "min_history")):
+        with pytest.raises(OptionError, match=f"got {wrong}; did you mean .*'{right}'"):
+            gym.make("recgym/Synthetic-Frame-v0", n_users=60, n_items=50, dim=4, **{wrong: 1})
