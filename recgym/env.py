@@ -65,6 +65,11 @@ class RecEnv(gym.Env):
         pictures = self.rows.render()
         return None if pictures is None else pictures[0]
 
+    def candidates(self) -> np.ndarray | None:
+        """Returns the items that the user model lets be shown now (C,), padded with n_items; None: all of them."""
+        listed = self.rows.candidates()
+        return None if listed is None else np.asarray(listed)[0]
+
     def action_masks(self) -> np.ndarray:
         """Returns which items may be shown now (n_items,) bool."""
         return self.rows.action_masks()[0]

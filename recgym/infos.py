@@ -18,10 +18,11 @@ class Infos:
     Args:
         catalog: The items.
         user_ids: Outside ids of the users (n_users,).
+        candidates: How the items that may be shown next are told: None (not), `"index"` or `"vector"`.
     """
 
-    def __init__(self, catalog: Catalog, user_ids: np.ndarray) -> None:
-        self.catalog = catalog
+    def __init__(self, catalog: Catalog, user_ids: np.ndarray, candidates: str | None = None) -> None:
+        self.catalog, self.candidates = catalog, candidates
         self.user_ids = scalar_ids(user_ids)
         self.item_ids = padded_ids(catalog.item_ids)
 
@@ -35,6 +36,9 @@ class Infos:
             "answered": now.answered.copy(),
             "item_rewards": now.worth.copy(),
         }
+        if self.candidates is not None:
+            listed = np.array(now.candidates(), dtype=np.int64)  # (B, C)
+            columns["candidates"] = listed if self.candidates == "index" else self.catalog.table[listed]  # (B, C, d)
         return masked_infos(columns, rows)
 
     def last(self, now: Sessions, done: np.ndarray, observations: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ METADATA: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps":
 _WIDTH, _LINE, _MARGIN = 560, 18, 12
 _INK, _FAINT, _PAPER = (32, 32, 36), (140, 140, 148), (250, 250, 247)
 _GOOD, _BAD, _BAR = (38, 128, 72), (176, 58, 46), (222, 224, 230)
+_KEY = "green and +: answered, red: not; bars: what an event earned, right above 0, left below"
 
 
 class View(NamedTuple):
@@ -31,9 +32,9 @@ def as_text(view: View) -> str:
         >>> print(as_text(View("7", 1, 20, 0.5, ["Alien"], [True], [("Up", -0.25), ("Alien", 0.5)])))
         user 7   step 1 of 20   return +0.50
         shown: [+] Alien
-        frame:
-          -0.25  Up
+        frame, newest first:
           +0.50  Alien
+          -0.25  Up
     """
     lines = [_headline(view)]
     if view.shown:
@@ -41,19 +42,20 @@ def as_text(view: View) -> str:
             f"[{'+' if answered else ' '}] {title}" for title, answered in zip(view.shown, view.answered, strict=True)
         )
         lines.append("shown: " + "   ".join(marks))
-    lines += ["frame:", *(f"  {reward:+.2f}  {title}" for title, reward in view.frame)]
+    lines += ["frame, newest first:", *(f"  {reward:+.2f}  {title}" for title, reward in reversed(view.frame))]
     return "\n".join(lines)
 
 
 def as_image(view: View, frame_size: int, k: int) -> np.ndarray:
     """Returns a session as a picture (H, W, 3) uint8; its size depends on `frame_size` and `k` alone.
 
-    Answered items are green, others red. In the frame, newest on top, a bar to the right of the middle is a positive
-    reward, to the left a negative one; the longest bar is the largest reward in sight.
+    Answered items are green and marked `+`, others red. In the frame, newest on top as in `as_text`, a bar to the right
+    of the middle is a positive reward, to the left a negative one, and its number stands before it; the longest bar is
+    the largest reward in sight. A key at the foot says so.
     """
     from PIL import Image, ImageDraw
 
-    height = 2 * _MARGIN + _LINE * (frame_size + k + 4)
+    height = 2 * _MARGIN + _LINE * (frame_size + k + 5)
     image = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(image)
     y = _MARGIN
@@ -64,17 +66,20 @@ def as_image(view: View, frame_size: int, k: int) -> np.ndarray:
     middle, half = _WIDTH - 110, 90
     for title, reward in reversed(view.frame):
         tip = middle + round(half * reward / largest)
-        draw.text((_MARGIN, y), _printable(title)[:60], fill=_INK)
+        draw.text((_MARGIN, y), _printable(title)[:44], fill=_INK)
+        draw.text((middle - half - 56, y), f"{reward:+.2f}", fill=_INK)
         draw.rectangle((middle - half, y + 6, middle + half, y + 8), fill=_BAR)
         draw.rectangle((min(middle, tip), y + 2, max(middle, tip), y + 12), fill=_GOOD if reward >= 0 else _BAD)
         y += _LINE
+    draw.text((_MARGIN, height - _MARGIN - _LINE), _KEY, fill=_FAINT)
     return np.asarray(image, dtype=np.uint8).copy()
 
 
 def _upper_lines(view: View, k: int) -> list[tuple[str, tuple[int, int, int]]]:
     """Returns the k + 4 lines above the frame and their colours."""
     shown = [
-        (f"  {title}", _GOOD if answered else _BAD) for title, answered in zip(view.shown, view.answered, strict=True)
+        (f"{'+' if answered else ' '} {title}", _GOOD if answered else _BAD)
+        for title, answered in zip(view.shown, view.answered, strict=True)
     ]
     empty = [("", _FAINT)] * (k - len(shown))
     return [(_headline(view), _INK), ("shown", _FAINT), *shown, *empty, ("", _FAINT), ("frame, newest first", _FAINT)]

@@ -77,7 +77,8 @@ class RecVectorEnv(VectorEnv):
     knows no more of the user, or when fewer than k unseen items are left under `"mask"`; never both.
 
     **Infos**, the same keys at every reset and step: `user` (index), `user_id`, `items` (k,) (the slate; n before the
-    first), `item_ids` (k,), `answered` (k,) bool, `item_rewards` (k,) (what each place earned).
+    first), `item_ids` (k,), `answered` (k,) bool, `item_rewards` (k,) (what each place earned); `candidates` (C,), under
+    `candidate_infos`.
 
     **Reset options**: `user`, an index or one per row; `reset_mask` (B,) bool, the rows to reset.
 
@@ -98,6 +99,8 @@ class RecVectorEnv(VectorEnv):
         approximate_above: Items above which the search for the nearest is approximate; None: never.
         observation: One of the five above.
         old_keys: Whether `item_history` and `reward_history` are called `items` (a Box) and `rewards`, as in `-v0`.
+        candidate_infos: Whether infos hold `candidates`, what may be shown next: `"index"` (C,), padded with n, or
+            `"vector"` (C, d); None: not. For users who have candidates.
         repeats: `"mask"`, `"zero"` or `"allow"`.
         miss_reward: What an item earns that is shown for the first time and not answered.
         autoreset_mode: `"NextStep"`, `"SameStep"` or `"Disabled"`, or Gymnasium's enum.
@@ -125,6 +128,7 @@ class RecVectorEnv(VectorEnv):
         approximate_above: int | None = None,
         observation: str = "frame",
         old_keys: bool = False,
+        candidate_infos: str | None = None,
         repeats: str = "mask",
         miss_reward: float = 0.0,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -135,6 +139,7 @@ class RecVectorEnv(VectorEnv):
         check_choice("action", action, ACTIONS)
         check_choice("observation", observation, OBSERVATIONS)
         check_choice("repeats", repeats, REPEATS)
+        check_choice("candidate_infos", candidate_infos, (None, "index", "vector"))
         check_choice("render_mode", render_mode, (None, *METADATA["render_modes"]))
         check_choice("autoreset_mode", autoreset_mode, [form for mode in AutoresetMode for form in (mode, mode.value)])
         limit = horizon if max_episode_steps in (None, -1) else max_episode_steps
@@ -147,7 +152,7 @@ class RecVectorEnv(VectorEnv):
         self.frame_size, self.k = frame_size, k
         self.horizon = min(horizon, limit)
         self.action, self.observation, self.repeats = action, observation, repeats
-        self.old_keys = old_keys
+        self.old_keys, self.candidate_infos = old_keys, candidate_infos
         self.miss_reward = miss_reward
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
@@ -172,7 +177,7 @@ class RecVectorEnv(VectorEnv):
             else EmbeddingActions(self.catalog, self.k, **self._mapper_options)
         )
         self._sessions.users = self.users
-        self._infos = Infos(self.catalog, self.users.user_ids)
+        self._infos = Infos(self.catalog, self.users.user_ids, self.candidate_infos)
 
     # -- Gymnasium's interface -------------------------------------------------------------------------------------
 
@@ -196,6 +201,11 @@ class RecVectorEnv(VectorEnv):
         self._seed_rows(seed, mask)
         rows: Any = slice(None) if mask is None else np.flatnonzero(mask)
         self._sessions.begin(rows, None if asked is None else asked[rows])
+        if self.candidate_infos is not None and self._sessions.candidates() is None:
+            raise DataError(
+                f"candidate_infos={self.candidate_infos!r} needs users who have candidates, got users to whom any item "
+                "may be shown; leave it out, or give n_candidates where the id has it"
+            )
         self._ended[rows] = False
         return self._observation(), self._infos.of(self._sessions, mask)
 

@@ -4,6 +4,7 @@ from conftest import make_catalog, make_log
 
 from recgym.catalog import Catalog
 from recgym.env import RecEnv
+from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.testing import assert_same
 from recgym.users import ReplayUsers
@@ -243,3 +244,29 @@ def test_short_users_see_padding_on_the_left():
     flat = toy(users=users)
     observation, _ = flat.reset(options={"user": 0})
     assert not observation[: 3 * 12].any() and flat.observation_space.contains(observation)
+
+
+def test_candidates_in_infos():
+    """As indices and as vectors, in single and vector environments alike; refused where there are none."""
+    import gymnasium as gym
+
+    small = {"n_users": 30, "n_items": 60, "action": "item"}
+    for told in ("index", "vector"):
+        options = {**small, "n_candidates": 5, "candidate_infos": told}
+        env = gym.make_vec("recgym/InterestEvolution-v1", num_envs=3, **options)
+        one = gym.make("recgym/InterestEvolution-v1", disable_env_checker=True, **options).unwrapped
+        _, infos = env.reset(seed=4)
+        _, info = one.reset(seed=4)
+        for _ in range(4):
+            listed = env.candidates()
+            expected = listed if told == "index" else env.catalog.table[listed]
+            assert np.array_equal(infos["candidates"], expected) and infos["_candidates"].all()
+            assert np.array_equal(info["candidates"], expected[0]) and np.array_equal(one.candidates(), listed[0])
+            _, *_, infos = env.step(listed[:, :2])
+            _, *_, info = one.step(listed[0, :2])
+    with pytest.raises(
+        DataError, match="candidate_infos='index' needs users who have candidates, got users to whom any"
+    ):
+        gym.make("recgym/Boredom-v0", disable_env_checker=True, **small, candidate_infos="index").reset(seed=0)
+    with pytest.raises(DataError, match="candidate_infos must be one of"):
+        gym.make("recgym/Boredom-v0", disable_env_checker=True, **small, candidate_infos="all")

@@ -18,7 +18,8 @@ VIEW = View("ann", 2, 20, -0.25, ["Alien", "Up"], [True, False], [("Jaws", 1.0),
 
 def test_text():
     assert as_text(VIEW) == (
-        "user ann   step 2 of 20   return -0.25\nshown: [+] Alien   [ ] Up\nframe:\n  +1.00  Jaws\n  -0.50  Alien"
+        "user ann   step 2 of 20   return -0.25\nshown: [+] Alien   [ ] Up\n"
+        "frame, newest first:\n  -0.50  Alien\n  +1.00  Jaws"
     )
 
 
@@ -33,7 +34,7 @@ def test_text_of_a_session():
     text = env.render()
     assert f"step 1 of 6   return {events.rewards[7]:+.2f}" in text
     assert f"shown: [+] Item {events.items[7]}, the" in text
-    assert text.endswith(f"{events.rewards[7]:+.2f}  Item {events.items[7]}, the")
+    assert f"newest first:\n  {events.rewards[7]:+.2f}  Item {events.items[7]}, the" in text
     assert f"Item {events.items[0]}, the" not in text
 
 
