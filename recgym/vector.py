@@ -77,8 +77,8 @@ class RecVectorEnv(VectorEnv):
     knows no more of the user, or when fewer than k unseen items are left under `"mask"`; never both.
 
     **Infos**, the same keys at every reset and step: `user` (index), `user_id`, `items` (k,) (the slate; n before the
-    first), `item_ids` (k,), `answered` (k,) bool, `item_rewards` (k,) (what each place earned); `candidates` (C,), under
-    `candidate_infos`.
+    first), `item_ids` (k,), `answered` (k,) bool, `item_rewards` (k,) (what each place earned); `candidates` (C,)
+    under `candidate_infos`.
 
     **Reset options**: `user`, an index or one per row; `reset_mask` (B,) bool, the rows to reset.
 
