@@ -169,7 +169,8 @@ def test_options_read_what_was_refused(times, options, expected):
         assert of(times, **options).times.tolist() == expected
 
 
-def test_what_was_guessed_is_said():
+def test_what_was_guessed_is_said(caplog):
+    caplog.set_level("INFO")
     log = of([SECOND * 1000, SECOND * 1000, None, SECOND * 1000 + 5000], missing="drop")
     said = log.summary()
     assert (said["rows"], said["events"], said["dropped"]) == (4, 3, {"t": 1})
@@ -177,3 +178,4 @@ def test_what_was_guessed_is_said():
     assert (said["tied"], said["tied_ascending"], said["repeats"]) == (0.5, 1.0, 0.0)
     assert said["first"] == "2024-05-01T12:00:00"
     assert log.tied == 0.5
+    assert "'rows': 4, 'dropped': {'t': 1}, 'time_unit': 'ms', 'time_unit_is_guessed': True" in caplog.text

@@ -196,3 +196,13 @@ def test_a_named_model_is_asked_for_by_its_name(monkeypatch):
 def test_a_model_that_returns_something_else(wrong):
     with pytest.raises(DataError, match=r"must return one finite vector per text, \(1, d\), got"):
         text(["a"], wrong)
+
+
+@pytest.mark.parametrize("known", [[1, 2, 1], [1.0, 2.0, np.nan], [True, False, True], np.array([1, 2, 1], np.int8)])
+@pytest.mark.parametrize("new", [1, 1.0, True, np.float32(1), "1"])
+def test_one_category_has_one_name_however_it_is_written(known, new):
+    code = FeatureCode.fit({"cat": np.array(known)}, categorical=["cat"])
+    own = code.vectors({"cat": np.array(known)})
+    np.testing.assert_array_equal(code.vectors({"cat": np.array([new])})[0], own[0])
+    assert np.abs(own[0]).sum() > 0
+    assert code.vectors({"cat": [None]}).sum() == 0  # what is missing is no name

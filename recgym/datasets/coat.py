@@ -115,9 +115,11 @@ def _labels(folder: Path, of: str, n: int) -> dict[str, np.ndarray]:
     path = folder / f"{of}_features.ascii"
     if not path.is_file():
         return {}
-    names = [
-        line.strip().partition(":") for line in (folder / f"{of}_features_map.txt").read_text().splitlines() if line
-    ]
+    described = folder / f"{of}_features_map.txt"
+    try:
+        names = [line.strip().partition(":") for line in described.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{described} must be text with a feature a line, got {error}; get the file again") from None
     flags = _matrix(path, (n, len(names)))
     labels = {}
     for feature in dict.fromkeys(name for name, _, _ in names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from recgym.datasets.table import TableOptions
     from recgym.datasets.table_files import Columns
 
+_LOG = logging.getLogger(__name__)
 S = TypeVar("S", bound="Sink")
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
 Blocks = Callable[[Mapping[str, pa.DataType]], Iterator["Columns"]]  # from what columns are taken for to the blocks
@@ -164,6 +166,7 @@ def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, taken: T
                 UserWarning,
                 stacklevel=2,
             )
+    _LOG.info("read %s: %s", where, found.about(options))
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recgym.datasets.sources import data_dir
-from recgym.errors import DataError, MissingDataError
+from recgym.errors import DataError, MissingDataError, RecgymError
 from recgym.log import InteractionLog
 from recgym.rewards import transform_rewards
 
@@ -52,6 +52,19 @@ def obd(
             raise DataError(f"{name} must be one of {known}, got {value!r}; choose one of them")
     place = _folder(folder) / policy / campaign
     events, items = _read(place / f"{campaign}.csv"), _read(place / "item_context.csv")
+    try:
+        return _log(events, items, place, reward, f"obd-{campaign}-{policy}")
+    except RecgymError:
+        raise
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise DataError(
+            f"columns of {place} must hold numbers where they are published so, got {type(error).__name__}: {error}; "
+            "get the files again"
+        ) from error
+
+
+def _log(events: pd.DataFrame, items: pd.DataFrame, place: Path, reward: str, name: str) -> InteractionLog:
+    """Returns the log of impressions and items as they stand in the files."""
     item_ids, events = _checked(events, items, place)
     people = sorted(name for name in events.columns if name.startswith("user_feature"))
     low, high = transform_rewards([0.0, 1.0], reward).tolist()
@@ -69,7 +82,7 @@ def obd(
         item_features={name: _feature(items[name]) for name in items.columns if name.startswith("item_feature")},
         reward=reward,
         reward_range=(min(low, high), max(low, high)),
-        name=f"obd-{campaign}-{policy}",
+        name=name,
     )
 
 
@@ -101,7 +114,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise MissingDataError(f"the Open Bandit data must hold {path.name}, got no such file at {path}; put it there")
     try:
         table = pd.read_csv(path, index_col=0)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
         raise DataError(f"{path} must be comma-separated text, got {error}; get the file again") from None
     return table.rename(columns={"action_prob": "propensity_score"})
 

@@ -225,10 +225,16 @@ def _coded(name: str, column: Column, values: Any, separator: str | None) -> np.
 
 def _labels(values: np.ndarray, separator: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Returns all labels (m,) text of values (n,) and the rows they stand in (m,); an empty text is no label."""
-    split = [
-        [text] if separator is None else text.split(separator)
-        for text in ("" if value is None or value != value else str(value) for value in values.tolist())
-    ]
+    split = [[text] if separator is None else text.split(separator) for text in map(_word, values.tolist())]
     rows = np.repeat(np.arange(len(split)), [len(labels) for labels in split])
     labels = np.array([label for labels in split for label in labels], dtype=str)
     return rows[labels != ""], labels[labels != ""]
+
+
+def _word(value: Any) -> str:
+    """Returns what a label is called: one value has one name, as a whole number, a float or a truth; none is empty."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, (bool, int, float)) and value == value // 1 and abs(value) < 2**63:
+        return str(int(value))
+    return str(value)

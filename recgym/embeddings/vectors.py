@@ -9,6 +9,7 @@ import hashlib
 import json
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +26,7 @@ from recgym.ids import as_ids, from_json, some, to_json
 from recgym.log import InteractionLog
 from recgym.store import atomic_file, read_json, save_array
 
+_FREE, _MOST_EXPANSION = 256 << 20, 64  # bytes any .npz may unpack to, and times its size beyond
 _MISSING = ("error", "drop", "mean")
 _UNRATED = ("drop", "keep")
 _MOST = 1 << 32  # bytes of a list of ids at most
@@ -216,6 +218,10 @@ def _read_npy(path: Path) -> tuple[Any, np.ndarray]:
 
 
 def _read_npz(path: Path) -> tuple[Any, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(_FREE, _MOST_EXPANSION * path.stat().st_size):
+        raise ValueError(f"{unpacked:,} bytes of arrays from {path.stat().st_size:,}, which are more than files hold")
     with np.load(path, allow_pickle=False) as file:
         return file.get("item_ids"), file["embeddings"]
 
