@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from recgym.store import atomic_file, explained
+from agents import saving
+from recgym.errors import DataError
+from recgym.store import MANIFEST, atomic_file, explained, parsed_manifest
 
 _HEAD = ["step", "metric", "value"]
 Report = Callable[[int, Mapping[str, Any]], Any]
@@ -128,7 +130,9 @@ class Evaluation:
         measure: Returns metrics by name, e.g. on validation users.
         report: Told the metrics.
         metric: The metric that must improve; None never ends the training.
-        patience: Measurements without improvement after which the training ends.
+        patience: Measurements without improvement after which the training ends; None never ends it.
+        agent: Kept in `folder` whenever the metric has improved, as `agents.save` does.
+        folder: Where to; one that is there already holds the best of the run that goes on.
 
     Attributes:
         history: Step and metrics of every measurement.
@@ -140,12 +144,19 @@ class Evaluation:
         measure: Callable[[], Mapping[str, float]],
         report: Report | None = None,
         metric: str | None = None,
-        patience: int = 3,
+        patience: int | None = 3,
+        agent: Any = None,
+        folder: str | Path | None = None,
     ) -> None:
+        if folder is not None and (agent is None or metric is None):
+            raise DataError("keeping the best agent needs agent and metric, got none; pass both")
+        self.agent, self.folder = agent, folder
         self.measure, self.report, self.metric, self.patience = measure, report, metric, patience
         self.history: list[tuple[int, Mapping[str, float]]] = []
         self.best = -np.inf
         self.waited = 0
+        if folder is not None and (Path(folder) / MANIFEST).exists():
+            self.best = float(parsed_manifest(Path(folder))["about"]["validation"][metric])
 
     def __call__(self, step: int, metrics: Mapping[str, Any]) -> bool:
         """Measures; returns whether the metric has not improved for `patience` measurements."""
@@ -155,6 +166,10 @@ class Evaluation:
             self.report(step, measured)
         if self.metric is None:
             return False
-        self.waited = 0 if measured[self.metric] > self.best else self.waited + 1
+        improved = measured[self.metric] > self.best
+        self.waited = 0 if improved else self.waited + 1
         self.best = max(self.best, measured[self.metric])
-        return self.waited >= self.patience
+        if improved and self.folder is not None:
+            kept = {name: float(value) for name, value in measured.items()}
+            saving.save(self.agent, self.folder, validation={"step": step, **kept})
+        return self.patience is not None and self.waited >= self.patience

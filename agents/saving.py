@@ -44,18 +44,19 @@ _STEP = re.compile(r"step-\d{9,}")
 _OURS = re.compile(r"(agents(\.\w+)+|recgym\.(policies|scorers))")
 
 
-def save(agent: Any, folder: str | Path) -> Path:
+def save(agent: Any, folder: str | Path, **about: Any) -> Path:
     """Writes an agent or ranker as one folder, whole or not at all; an agent that stood there is replaced.
 
     Args:
         agent: An agent of this package or like it, a ranker such as `EASE`, an `Ensemble`, an `SB3Agent` ...
         folder: Where to.
+        **about: What else the manifest shall say of it, as JSON values.
 
     Raises:
         StoreError: if the folder cannot be written to, or holds anything but what recgym wrote.
     """
     with atomic_folder(folder) as temporary:
-        write(agent, temporary)
+        write(agent, temporary, **about)
     return Path(folder)
 
 

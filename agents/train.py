@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -11,14 +12,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from agents import checkpoint
+import numpy as np
+
+from agents import checkpoint, saving
 from agents.auto import Watch
 from agents.base import Agent, resolve_device
 from agents.diagnostics import Diagnostics
 from agents.finite import FiniteLosses, last_of
 from agents.online import as_history as as_history
 from agents.online import fit_online as fit_online
-from agents.reports import CsvRows, Progress, Report, TensorBoard, every, together
+from agents.reports import CsvRows, Evaluation, Progress, Report, TensorBoard, every, together
 from agents.scaling import settle_on_log
 from recgym import datasets, embeddings
 from recgym.batches import FrameBatches
@@ -28,7 +31,9 @@ from recgym.errors import DataError, StoreError
 from recgym.evaluate import Ranking, evaluate_ranking
 from recgym.frames import Batch
 from recgym.log import InteractionLog
+from recgym.metrics import Interval
 from recgym.options import check_seed, check_sizes
+from recgym.store import MANIFEST, atomic_file, parsed_manifest
 from recgym.users.replay import unserved
 
 
@@ -102,6 +107,8 @@ class Run(DataSource):
     dim: int = 128  # width of item vectors, which are fitted to the training users
     test_size: float = 0.05  # share of users held out for the numbers printed at the end
     split_seed: int = 0  # which users those are
+    validation_size: float = 0.05  # share of the others held out too: the agent they like best is kept in best/
+    validate_every: int = 1_000  # updates between looks at them
     seed: int = 0  # seed of networks, batches and exploration
     device: str = "auto"  # cpu, cuda, or auto: CUDA where there is one
     folder: Path | None = None  # where losses and checkpoints go; by default runs/<agent>-<dataset>-<seed>
@@ -114,10 +121,10 @@ class Run(DataSource):
 
     def __post_init__(self) -> None:
         """Raises DataError if a number is out of range, or the device not here: before anything is loaded."""
-        names = ("steps", "batch_size", "frame_size", "dim", "save_every", "keep", "log_every")
+        names = ("steps", "batch_size", "frame_size", "dim", "save_every", "keep", "log_every", "validate_every")
         check_sizes(**{name: getattr(self, name) for name in names})
         check_seed(self.seed)
-        for name in ("later", "test_size"):
+        for name in ("later", "test_size", "validation_size"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise DataError(f"{name} must lie in 0..1, got {share}; give e.g. 0.05")
@@ -149,19 +156,35 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
         StoreError: if the folder holds a run and `resume` is not asked for.
     """
     folder = run.folder or Path("runs") / f"{maker.__name__.lower()}-{run.label}-{run.seed}"
-    train, test = datasets.load(run.dataset, **run.options).split_users(test_size=run.test_size, seed=run.split_seed)
+    known, test = datasets.load(run.dataset, **run.options).split_users(test_size=run.test_size, seed=run.split_seed)
+    train, validation = known, None
+    if run.validation_size > 0:
+        train, validation = known.split_users(test_size=run.validation_size, seed=run.split_seed + 1)
     catalog = embeddings.svd(train, dim=run.dim)
     agent = maker(catalog, frame_size=run.frame_size, seed=run.seed, device=run.device, **asdict(config))
     batches = batches_for(agent, train, run.frame_size, run.batch_size, run.seed, run.later)
     step = first_step(folder, agent, batches, run.resume)
-    saving = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
+    saver = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
     board = TensorBoard(folder, step) if run.tensorboard else None
     rows: list[Report] = [CsvRows(folder / "losses.csv", step)] + ([board] if board else [])
-    looks = [Diagnostics(agent, catalog, train, folder, report=board, seed=run.seed)] if run.diagnose else []
+    drawn = [Diagnostics(agent, catalog, train, folder, report=board, seed=run.seed)] if run.diagnose else []
+    looks: list[Report] = []
+    record = {
+        "agent": saving.class_name(type(agent)),
+        **_recipe(run, config),
+        "log": str(train),
+        "catalog": catalog.hash,
+    }
+    _write_json(folder / "run.json", record)
+    if validation is not None:
+        kept: dict[str, Any] = {"metric": "mrr", "patience": None, "agent": agent, "folder": folder / "best"}
+        judge = Evaluation(partial(_means, agent, validation), CsvRows(folder / "validation.csv", step), **kept)
+        looks.append(every(run.validate_every, judge, last=run.steps))
     report = together(
         Progress(run.steps, step),
         every(run.log_every, together(*rows)),
-        every(run.save_every, together(saving, *looks), last=run.steps),
+        every(run.save_every, together(saver, *drawn), last=run.steps),
+        *looks,
     )
     print(f"{maker.__name__} on {train!r}, {agent.device}, from step {step} to {run.steps}; writes to {folder}")
     if isinstance(batches, FrameBatches) and (left := unserved(train, run.frame_size, batches.min_history)):
@@ -169,7 +192,37 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     fit(agent, batches, run.steps, report, first_step=step)
     ranking = evaluate_ranking(lambda history: agent.scores(history._replace(user=None)), test, k=10)
     print(ranking)
+    found: dict[str, Any] = {"test": {name: _ends(interval) for name, interval in ranking.summary().items()}}
+    if (folder / "best" / MANIFEST).exists():
+        found["best on validation"] = parsed_manifest(folder / "best")["about"]["validation"]
+    _write_json(folder / "run.json", {**record, "metrics": found})
     return ranking
+
+
+def _recipe(run: Run, config: Any) -> dict[str, Any]:
+    """Returns all that makes a run anew, as JSON values."""
+    sizes = {"test_size": run.test_size, "validation_size": run.validation_size, "seed": run.split_seed}
+    names = ("steps", "batch_size", "later", "frame_size", "seed", "device")
+    training = {name: getattr(run, name) for name in names}
+    vectors = {"kind": "svd", "dim": run.dim}
+    parts = {"data": run.recipe(), "split": sizes, "vectors": vectors, "training": training, "config": asdict(config)}
+    return {**parts, "versions": saving.versions()}
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    """Returns an interval as JSON values; ends that are not defined are left out."""
+    return {name: float(value) for name, value in interval._asdict().items() if np.isfinite(value)}
+
+
+def _means(agent: Any, log: InteractionLog) -> dict[str, float]:
+    """Returns how an agent ranks for people it does not know, a number per metric."""
+    ranking = evaluate_ranking(lambda history: agent.scores(history._replace(user=None)), log, k=10)
+    return {name: float(np.mean(values)) for name, values in ranking.values.items()}
 
 
 def batches_for(agent: Any, log: InteractionLog, frame_size: int, batch_size: int, seed: int, later: float) -> Any:

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 import torch
 from conftest import make_log
 
-from agents import DQN, checkpoint, dqn, train
+from agents import DQN, checkpoint, dqn, saving, train
 from agents.base import resolve_device
 from agents.ddpg import DDPG, Config
 from agents.reports import CsvRows, Evaluation, Progress, TensorBoard, every, together
@@ -295,6 +296,7 @@ def toy(monkeypatch, tmp_path):
     """Makes a run on the toy log, which has no name on the command line."""
     monkeypatch.setattr(train.datasets, "load", lambda name: make_log((14, 18, 9, 25, 30, 12, 16, 20)))
     options = {"batch_size": 8, "frame_size": 5, "dim": 4, "test_size": 0.25, "device": "cpu", "save_every": 4}
+    options["validate_every"] = 4
     return lambda **more: Run(**options | {"folder": tmp_path / "run", "log_every": 2} | more)
 
 
@@ -306,6 +308,31 @@ def test_a_command_trains_saves_logs_and_ranks(toy, tmp_path, capsys):
     assert "\n6,actor_loss," in rows
     assert len(ranking.users) == 2
     assert "hit_rate@10" in capsys.readouterr().out
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["agent"], record["config"]["hidden"]) == ("agents.ddpg:DDPG", 8)
+    assert record["data"] == {"dataset": "synthetic"}
+    assert record["split"] == {"test_size": 0.25, "validation_size": 0.05, "seed": 0}
+    assert record["metrics"]["test"]["mrr"]["mean"] == pytest.approx(ranking.values["mrr"].mean())
+    assert record["metrics"]["best on validation"]["step"] in (4, 6)
+    validation = (tmp_path / "run" / "validation.csv").read_text()
+    assert "\n4,mrr," in validation
+    assert "\n6,mrr," in validation
+    for folder in ("", "best", "step-000000004"):  # whole: they need no data
+        assert saving.load(tmp_path / "run" / folder, device="cpu").catalog.dim == 4
+
+
+def test_the_best_agent_is_kept_and_a_resumed_run_remembers_how_good_it_was(log, catalog, tmp_path):
+    agent = DDPG(catalog, frame_size=5, device="cpu", hidden=8)
+    batches, values = FrameBatches(log, frame_size=5, batch_size=8), iter([1.0, 3.0, 2.0, 2.5, 4.0])
+    kept = {"metric": "hit", "patience": None, "agent": agent, "folder": tmp_path / "best"}
+    fit(agent, batches, 3, Evaluation(lambda: {"hit": next(values)}, **kept))
+    assert saving.load(tmp_path / "best", device="cpu").updates == 2
+    fit(agent, batches, 5, Evaluation(lambda: {"hit": next(values)}, **kept), first_step=3)
+    about = json.loads((tmp_path / "best" / "manifest.json").read_text())["about"]
+    assert about["validation"] == {"step": 5, "hit": 4.0}
+    assert saving.load(tmp_path / "best", device="cpu").updates == 5
+    with pytest.raises(DataError, match=r"keeping the best agent needs agent and metric, got none; pass both"):
+        Evaluation(dict, folder=tmp_path)
 
 
 def test_a_command_resumes_to_the_same_end(toy, tmp_path):
