@@ -276,3 +276,8 @@ def test_deep_json_is_refused(tmp_path):
     ):
         pairs(path)
     assert len(pairs(file(tmp_path, good, "t.jsonl"))) == 5000
+
+
+def test_a_key_that_is_no_text_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"t\.jsonl must .*, got .*'utf-8' codec can't decode byte 0xa2"):
+        pairs(file(tmp_path, b'{"u":1,"i":2,"\xa2":3}\n', "t.jsonl"))

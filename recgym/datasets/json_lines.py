@@ -54,7 +54,7 @@ def read_blocks(
             for batch in arrow_json.open_json(file, arrow_json.ReadOptions(block_size=_BLOCK), parse):
                 n_rows += batch.num_rows
                 yield pa.Table.from_batches([batch])
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:
         _raise_wider(str(error), types)
         raise _unreadable(path, error) from error
     if n_rows == 0:
@@ -66,11 +66,12 @@ def _types(path: Path, opened: _Opener, options: TableOptions) -> dict[str, pa.D
     try:
         with opened() as file:
             schema = arrow_json.open_json(file, arrow_json.ReadOptions(block_size=_BLOCK)).schema
-    except pa.ArrowException as error:
+            names = schema.names
+    except (pa.ArrowException, UnicodeError) as error:
         raise _unreadable(path, error) from error
     if not options.transforms:
-        require_columns(str(path), options.needed, schema.names)
-    types = {name: schema.field(name).type for name in options.needed if name in schema.names}
+        require_columns(str(path), options.needed, names)
+    types = {name: schema.field(name).type for name in options.needed if name in names}
     for name in {options.user, options.item} & set(types):  # an id that looks like a date is text
         types[name] = pa.string() if pa.types.is_temporal(types[name]) else types[name]
     for column in {options.reward, options.propensity} & set(types):

@@ -112,7 +112,7 @@ def _file_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.Dat
                 raise
             except NoEvents as error:  # of one part: the others may hold some
                 nothing = error
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, pa.ArrowException, UnicodeError, OverflowError) as error:
                 raise DataError(
                     f"{file} must be readable, got {type(error).__name__}: {error}; check the file"
                 ) from error
