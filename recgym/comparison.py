@@ -9,7 +9,7 @@ import numpy as np
 
 from recgym.errors import DataError
 from recgym.evaluate import evaluate_sessions
-from recgym.metrics import Interval, paired_difference
+from recgym.metrics import Interval
 from recgym.planning import knowing
 from recgym.policies import Scorer
 from recgym.registry import make_batch
@@ -24,6 +24,7 @@ class Comparison(NamedTuple):
     a: np.ndarray  # (n,) returns, one per user and visit
     b: np.ndarray  # (n,)
     users: np.ndarray  # (n,) int64
+    n_people: int  # who were resampled for the interval
 
     @property
     def variance_reduction(self) -> float:
@@ -33,7 +34,7 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"a - b = {self.difference} over {len(self.a)} paired sessions "
+            f"a - b = {self.difference} over {len(self.a)} paired sessions of {self.n_people} people "
             f"(independent runs would need {self.variance_reduction:.1f} times as many)"
         )
 
@@ -51,7 +52,7 @@ def compare(
     """Returns the difference of two policies in one environment, with common random numbers.
 
     Both meet the same users, and a user's luck depends on seed, user and visit alone, so what differs is the policies'
-    doing. Sessions are paired by user.
+    doing. Sessions are paired by user and visit; the interval resamples people, with all their sessions.
 
     Args:
         policy_a: A `Scorer`, a function from a `History` to scores (B, n_items), or the name of a policy that knows the
@@ -91,4 +92,5 @@ def compare(
             )
     policies = (knowing(policy, env) if isinstance(policy, str) else policy for policy in (policy_a, policy_b))
     a, b = (evaluate_sessions(policy, env, n_sessions=n_users, seed=seed) for policy in policies)
-    return Comparison(paired_difference(a.returns, b.returns), a.returns, b.returns, a.users)
+    difference = a.difference(b, "session_return")
+    return Comparison(difference, a.returns, b.returns, a.users, len(np.unique(a.who)))

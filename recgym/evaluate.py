@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SCORES_AT_ONCE = 1 << 24  # scores that questions are ranked by at a time
 _SEEDS_APART = 1_000_000_000  # seeds of two evaluations do not meet below so many (user, visit)
+_EVALUATING = 1 << 62  # no seed below it, which is where training's lie, gives a session's luck
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,21 +40,31 @@ class Evaluation:
         totals: Numbers that belong to all lists together, such as coverage; they have no interval.
         users: User index of each unit (n,) int64.
         protocol: How the values were made, in words.
+        people: Whose each unit is (n,), where that is not the user (a user of a log of sessions is one session).
     """
 
     values: dict[str, np.ndarray]
     totals: dict[str, float]
     users: np.ndarray
     protocol: str
+    people: np.ndarray | None = field(default=None, kw_only=True)
+
+    @property
+    def who(self) -> np.ndarray:
+        """Whose each unit is (n,): who is resampled for intervals."""
+        return self.users if self.people is None else self.people
 
     def mean_interval(self, metric: str, **options: Any) -> Interval:
-        """Returns the mean of a metric over units and its bootstrap interval; options as `metrics.mean_interval`."""
+        """Returns the mean of a metric over units and its bootstrap interval, which resamples people with all their units.
+
+        Options are those of `metrics.mean_interval`.
+        """
         if metric in self.totals:
             return Interval(self.totals[metric], float("nan"), float("nan"))
         if metric not in self.values:
             known = [*self.values, *self.totals]
             raise DataError(f"the metric must be one of {known}, got {metric!r}; choose one of them")
-        return metrics.mean_interval(self.values[metric], **options)
+        return metrics.mean_interval(self.values[metric], **{"people": self.who, **options})
 
     def summary(self, **options: Any) -> dict[str, Interval]:
         """Returns the mean and interval of every metric by name; options as `metrics.mean_interval`."""
@@ -66,7 +77,7 @@ class Evaluation:
                 f"a paired difference needs the same units under the same protocol, got {len(self.users)} by "
                 f"{self.protocol!r} and {len(other.users)} by {other.protocol!r}; evaluate both alike"
             )
-        return metrics.paired_difference(self.values[metric], other.values[metric], **options)
+        return metrics.paired_difference(self.values[metric], other.values[metric], **{"people": self.who, **options})
 
     def __repr__(self) -> str:
         rows = [f"  {metric:<18} {interval}" for metric, interval in self.summary().items()]
@@ -246,7 +257,8 @@ def evaluate_sessions(
     """Returns what sessions earn that show, at every step, the k allowed items of highest score.
 
     Every servable user opens one session. A session's luck depends on `seed`, the user and the visit alone: not on the
-    scorer, on `env.num_envs` or on the order, so scorers can be compared in pairs. Chance decides among equal scores.
+    scorer, on `env.num_envs` or on the order, so scorers can be compared in pairs; no `reset(seed=...)` below 2**62 gives
+    it. Chance decides among equal scores. Intervals resample people, with all the sessions that each had.
 
     Args:
         scorer: A `Scorer`, or a function from a `History` to scores (B, n_items). It sees frames: the last F events.
@@ -288,7 +300,8 @@ def evaluate_sessions(
             options = {"user": users[session], "reset_mask": done}
             observation, _ = env.reset(seed=seeds[session].tolist(), options=options)
     values = {"session_return": returns, "session_length": lengths.astype(np.float64)}
-    return SessionReturns(values, {}, users, f"{n} sessions of at most {env.horizon} steps, seed {seed}", items)
+    protocol = f"{n} sessions of at most {env.horizon} steps, seed {seed}"
+    return SessionReturns(values, {}, users, protocol, items, people=people_of(env.users, users))
 
 
 def _slate(
@@ -311,7 +324,13 @@ def _plan(servable: np.ndarray, n_sessions: int | None, seed: int) -> tuple[np.n
         chosen = np.sort(np.random.default_rng(seed).choice(servable, n, replace=False))
     visit, place = np.divmod(places, len(chosen))
     users = chosen[place].astype(np.int64)
-    return users, seed * _SEEDS_APART + visit * (int(servable.max()) + 1) + users
+    return users, _EVALUATING + seed * _SEEDS_APART + visit * (int(servable.max()) + 1) + users
+
+
+def people_of(users: Any, index: np.ndarray) -> np.ndarray | None:
+    """Returns whose the users of a model (n,) are, where each user is one of a person's sessions; else None."""
+    log = getattr(users, "log", None)
+    return log.users["person"][index] if log is not None and "person" in log.users else None
 
 
 def _check_env(env: RecVectorEnv) -> None:

@@ -245,19 +245,28 @@ def novelty(lists: np.ndarray, counts: np.ndarray) -> np.ndarray:
 # -- intervals -------------------------------------------------------------------------------------------------------
 
 
-def mean_interval(values: ArrayLike, *, confidence: float = 0.95, n_draws: int = 10_000, seed: int = 0) -> Interval:
-    """Returns the mean of the units' values and its percentile bootstrap interval, resampling units.
+def mean_interval(
+    values: ArrayLike,
+    *,
+    people: ArrayLike | None = None,
+    confidence: float = 0.95,
+    n_draws: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Returns the mean of the units' values and its percentile bootstrap interval, resampling units or people.
 
     Args:
         values: One value per unit (n,): users or sessions, not events, so that what one user does stays together.
+        people: Whose each value is (n,), where some have several: then people are resampled, with all their values.
         confidence: Nominal coverage, between 0 and 1.
         n_draws: Number of resamples.
         seed: Seed of the resampling; equal arguments give equal intervals.
 
-    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13; resampling people: Davison and
+        Hinkley (1997), Bootstrap methods and their application, section 3.8.
 
     Raises:
-        DataError: if there is no value, a value is not finite, or an option is out of range.
+        DataError: if there is no value, a value has no person, a value is not finite, or an option is out of range.
 
     Example:
         >>> str(mean_interval(np.array([0.0, 1.0, 1.0, 0.0])))
@@ -273,19 +282,39 @@ def mean_interval(values: ArrayLike, *, confidence: float = 0.95, n_draws: int =
         raise DataError(
             f"confidence must be between 0 and 1 and n_draws at least 1, got {confidence} and {n_draws}; mend them"
         )
+    sums, counts = _by_person(values, people)
     random = np.random.default_rng(seed)
     means = np.empty(n_draws)
-    at_once = max(1, _DRAWN_AT_ONCE // len(values))
+    at_once = max(1, _DRAWN_AT_ONCE // len(sums))
     for first in range(0, n_draws, at_once):
-        rows = min(at_once, n_draws - first)
-        means[first : first + rows] = values[random.integers(len(values), size=(rows, len(values)))].mean(axis=1)
+        drawn = random.integers(len(sums), size=(min(at_once, n_draws - first), len(sums)))
+        total = sums[drawn].mean(axis=1)
+        means[first : first + len(drawn)] = total if counts is None else total / counts[drawn].mean(axis=1)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return Interval(float(values.mean()), float(low), float(high))
 
 
+def _by_person(values: np.ndarray, people: ArrayLike | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns sums of values by person, and how many each has; None where everyone has one."""
+    if people is None:
+        return values, None
+    _, place, counts = np.unique(np.asarray(people), return_inverse=True, return_counts=True)
+    if place.shape != values.shape:
+        raise DataError(
+            f"people must be one per value {values.shape}, got {np.shape(people)}; say of each value whose it is"
+        )
+    return (values, None) if len(counts) == len(values) else (np.bincount(place, weights=values), counts)
+
+
 def paired_difference(
-    a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95, n_draws: int = 10_000, seed: int = 0
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    people: ArrayLike | None = None,
+    confidence: float = 0.95,
+    n_draws: int = 10_000,
+    seed: int = 0,
 ) -> Interval:
     """Returns the mean of a - b and its interval, where a[i] and b[i] are of the same unit.
 
@@ -299,4 +328,4 @@ def paired_difference(
         raise DataError(
             f"paired values must have equal shapes, got {a.shape} and {b.shape}; give the same units to both"
         )
-    return mean_interval(a - b, confidence=confidence, n_draws=n_draws, seed=seed)
+    return mean_interval(a - b, people=people, confidence=confidence, n_draws=n_draws, seed=seed)

@@ -277,6 +277,16 @@ class RecVectorEnv(VectorEnv):
         self._sessions.load_state_dict(state["sessions"])
         self.seeded, self._ended = bool(state["seeded"]), np.array(state["ended"], dtype=bool)
 
+    @property
+    def steps(self) -> np.ndarray:
+        """Steps taken in each row's session (B,) int64, as a copy."""
+        return self._sessions.random.step.copy()
+
+    @property
+    def shown(self) -> np.ndarray:
+        """Which items were shown in each row's session or stood in a frame (B, n_items + 1) bool, as a copy."""
+        return self._sessions.seen.copy()
+
     # -- parts of a step -------------------------------------------------------------------------------------------
 
     def _slates(self, actions: Any, ignored: np.ndarray) -> tuple[np.ndarray, Any]:

@@ -114,21 +114,29 @@ def floors(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Runs Gymnasium's checker; returns 1 where it complains."""
+    """Runs Gymnasium's checker, and what an id of recgym's kind pays for: order, repeats, floors; returns 1 on a fault."""
     import gymnasium
     from gymnasium.utils.env_checker import check_env
 
-    env = gymnasium.make(_known(options.id), disable_env_checker=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
+    from recgym.env import RecEnv
+
+    name = options.id if options.id in gymnasium.registry else _known(options.id)
+    env = gymnasium.make(name, disable_env_checker=True)
+    ours = isinstance(env.unwrapped, RecEnv)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
             check_env(env.unwrapped)
-        except (AssertionError, UserWarning) as error:
-            print(f"{options.id}: {error}", file=sys.stderr)
-            return 1
-        finally:
-            env.close()
-    print(f"{options.id}: all checks passed")
+        if ours:
+            from recgym.testing.worth import check_worth
+
+            print(*check_worth(name), sep="\n")
+    except (AssertionError, UserWarning) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        env.close()
+    print(f"{name}: all checks passed" + ("" if ours else ", of Gymnasium's; what it pays was not looked at: no RecEnv"))
     return 0
 
 
@@ -150,7 +158,9 @@ def _is_data(name: str) -> bool:
 def _show(floors: Iterable[Floor]) -> None:
     for floor in floors:
         if floor.policy != "planning":  # a difference, which the verdict tells
-            print(f"  {floor.policy:12} {floor.interval}")
+            people = f", {floor.n_people} people" if floor.n_people else ""
+            known = f"known to {100 * floor.known_to:.1f} %" if floor.known_to < 1 else "hardly known to be above 0"
+            print(f"  {floor.policy:12} {floor.interval}  {known} ({floor.n_sessions} sessions{people})")
 
 
 def _ids() -> list[str]:

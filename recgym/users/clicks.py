@@ -10,6 +10,7 @@ import numpy as np
 from recgym.errors import DataError
 from recgym.options import check_choice, is_number
 from recgym.rng import RowRandom
+from recgym.users import assortment
 
 CLICKS = ("independent", "cascade", "position")
 CLICK_STREAM = 8  # random stream that says what is clicked; user models number theirs below
@@ -66,15 +67,31 @@ class Clicks:
     def probabilities(self, wanted: Any) -> np.ndarray:
         """Returns the probability of a click on each place (B, k), for which items would be answered (B, k) bool."""
         chance = self._chance(wanted)
-        if self.model != "cascade":
-            return chance
-        none_above = np.cumprod(1.0 - chance, axis=1)
-        return chance * np.concatenate([np.ones((len(chance), 1)), none_above[:, :-1]], axis=1)
+        return first_only(chance) if self.model == "cascade" else chance
+
+    def best_slates(self, wanted: Any, gain: np.ndarray, offered: np.ndarray, k: int) -> np.ndarray:
+        """Returns the columns (B, k) of the slate that earns most, see `recgym.users.assortment`.
+
+        Args:
+            wanted: Which items the user would answer (B, C) bool.
+            gain: What an answer is worth, less a miss (B, C).
+            offered: Which items may be shown (B, C) bool.
+            k: Places.
+        """
+        chance = np.where(wanted, self.attraction, 0.0)
+        best = assortment.in_cascade if self.model == "cascade" else assortment.by_place
+        return best(chance, gain, offered, k)
 
     def _chance(self, wanted: Any) -> np.ndarray:
         """Returns the probability (B, k) of a click on each place if nothing were clicked above it."""
         look = self.examination ** np.arange(wanted.shape[1]) if self.model == "position" else 1.0
         return np.where(wanted, self.attraction * look, 0.0)
+
+
+def first_only(chance: np.ndarray) -> np.ndarray:
+    """Returns how likely each place (B, k) is the first of those that are clicked by themselves with `chance` (B, k)."""
+    none_above = np.cumprod(1.0 - chance, axis=1)
+    return chance * np.concatenate([np.ones((len(chance), 1)), none_above[:, :-1]], axis=1)
 
 
 def clicks_of(model: str | None, attraction: float, examination: float) -> Clicks | None:

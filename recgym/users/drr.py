@@ -11,7 +11,7 @@ from recgym.log import InteractionLog
 from recgym.options import check_choice, check_sizes
 from recgym.rng import RowRandom
 from recgym.users.base import START_STREAM, Opening, Response
-from recgym.users.clicks import clicks_of
+from recgym.users.clicks import Clicks, clicks_of
 from recgym.users.draws import draw_in_turn
 
 PROTOCOLS = ("fair", "published")
@@ -61,7 +61,7 @@ class DRRUsers:
         examination: See there.
 
     Attributes:
-        memoryless: True: no answer depends on what was shown before, so who is greedy earns the most there is.
+        memoryless: True: no answer depends on what was shown before, but for items being used up (`greed_is_best`).
 
     Raises:
         DataError: if an option is unknown or out of range, or no user likes enough.
@@ -174,10 +174,31 @@ class DRRUsers:
             state: Of B sessions.
             items: Item indices (B, C); n_items is an empty place, which earns 0.
         """
-        worth = np.zeros((len(state.user), self.n_items + 1))
-        np.put_along_axis(worth, state.liked, 1.0 if self.clicks is None else self.clicks.attraction, axis=1)
-        worth[:, -1] = 0.0
-        return np.take_along_axis(worth, np.asarray(items), axis=1)
+        return self.expected_answers(state, items, alone=True)[0]
+
+    def expected_answers(self, state: DRRState, items: Any, alone: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Returns how likely each place is answered, and what an answer is worth (B, k) each; see `UserModel`."""
+        wanted, law = self._wanted(state, np.asarray(items)), self.clicks or Clicks("independent")
+        chance = np.where(wanted, law.attraction, 0.0) if alone else law.probabilities(wanted)
+        return chance, np.ones(wanted.shape)
+
+    def best_slates(self, state: DRRState, items: np.ndarray, k: int, miss_reward: float) -> np.ndarray:
+        """Returns the columns of the slates that earn most now (B, k); see `UserModel`."""
+        law = self.clicks or Clicks("independent")
+        gain = np.full(items.shape, 1.0 - miss_reward)
+        return law.best_slates(self._wanted(state, items), gain, items < self.n_items, k)
+
+    def greed_is_best(self, k: int, repeats: str) -> bool:
+        """Returns whether no policy earns more than greed, where misses earn nothing; see `UserModel`."""
+        free = self.clicks is None or self.clicks.model == "independent"
+        return k == 1 or (free and repeats != "allow")
+
+    def _wanted(self, state: DRRState, items: np.ndarray) -> np.ndarray:
+        """Returns which items (B, C) are liked candidates."""
+        liked = np.zeros((len(items), self.n_items + 1), dtype=bool)
+        np.put_along_axis(liked, state.liked, True, axis=1)
+        liked[:, -1] = False
+        return np.take_along_axis(liked, items, axis=1)
 
     def candidates(self, random: RowRandom, rows: Any, state: DRRState) -> np.ndarray:
         """Returns the candidates of each session (B, n + m) int64, each once, padded with n_items."""

@@ -14,7 +14,7 @@ from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.rng import RowRandom
 from recgym.store import readable
-from recgym.users import files
+from recgym.users import assortment, files
 from recgym.users.answers import Answers
 from recgym.users.base import START_STREAM, Opening, Response
 from recgym.users.factors import Factors
@@ -136,12 +136,31 @@ class LearnedUsers:
             state: Of B sessions.
             items: Item indices (B, C); n_items is an empty place, which earns 0.
         """
+        chance, worth = self.expected_answers(state, items, alone=True)
+        return chance * worth
+
+    def expected_answers(self, state: LearnedState, items: Any, alone: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Returns how likely each place is answered, and what an answer is paid (B, k) each; see `UserModel`.
+
+        Places are answered by themselves; that who leaves within a slate does not answer the rest is left out.
+        """
         items = np.asarray(items)
         real = items < self.n_items
         wanted = np.where(real, items, 0)
-        means = self._means(self.answers.below_all(state.memory, state.user))  # (B, n_items, M)
+        below = self.answers.below_all(state.memory, state.user)  # (B, n_items, M, L - 1)
+        means = self._means(below)  # (B, n_items, M)
         paid = self.guards.paid(means.mean(axis=2), means.std(axis=2), np.arange(self.n_items))
-        return np.where(real, np.take_along_axis(paid, wanted, axis=1), 0.0)
+        chance = np.ones(paid.shape)
+        if self.misses:  # the first level is no answer
+            chance = 1.0 - below[..., 0].mean(axis=2).astype(np.float64)
+            paid = paid + (1.0 - chance) * (means.mean(axis=2) - self.levels[0]) / np.maximum(chance, 1e-12)
+        taken = (np.take_along_axis(part, wanted, axis=1) for part in (chance, paid))
+        return tuple(np.where(real, part, 0.0) for part in taken)  # type: ignore[return-value]
+
+    def best_slates(self, state: LearnedState, items: np.ndarray, k: int, miss_reward: float) -> np.ndarray:
+        """Returns the columns of the slates that earn most now (B, k), leaving aside; see `UserModel`."""
+        chance, worth = self.expected_answers(state, items, alone=True)
+        return assortment.by_place(chance, worth - miss_reward, items < self.n_items, k)
 
     def means_of_all(self, users: np.ndarray) -> np.ndarray:
         """Returns what every member expects of every item (B, n_items, M), of users (B,) as a session opens."""

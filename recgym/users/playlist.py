@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.rng import RowRandom
 from recgym.users.base import START_STREAM, Opening, Response
-from recgym.users.clicks import clicks_of
+from recgym.users.clicks import Clicks, clicks_of
 
 _PLACE_STREAM = 1  # random stream that says where in a listener's log a session opens
 
@@ -139,7 +140,40 @@ class PlaylistUsers:
             state: Of B listeners.
             items: Songs (B, C); n_items is an empty place, which earns 0.
         """
+        chance, worth = self.expected_answers(state, items, alone=True)
+        return chance * worth
+
+    def expected_answers(self, state: PlaylistState, items: Any, alone: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Returns how likely each song is played, and what it is worth then (B, k) each; see `UserModel`.
+
+        What a song is worth depends on which above it were played, so its mean is taken over all ways they may be.
+        """
         items = np.asarray(items)
+        real, law = items != self.n_items, self.clicks or Clicks("independent")
+        if alone:
+            return np.where(real, law.attraction, 0.0), self._gains_of(state, items)
+        chance, worth = np.zeros(items.shape), np.zeros(items.shape)
+        for played in product((False, True), repeat=items.shape[1]):
+            likely = self._likely(law, real, np.array(played))  # (B,)
+            if not likely.any():
+                continue
+            recent = state.recent
+            for place in np.flatnonzero(played):
+                recent = np.concatenate([recent[:, 1:], items[:, place, None]], axis=1)
+                worth[:, place] += likely * self._gains(state.user, recent)
+                chance[:, place] += likely
+        return chance, np.divide(worth, chance, out=np.zeros_like(worth), where=chance > 0)
+
+    def _likely(self, law: Clicks, real: np.ndarray, played: np.ndarray) -> np.ndarray:
+        """Returns how likely just those places are played (B,), of slates whose places hold songs (B, k) bool."""
+        chance = law.probabilities(real)
+        if law.model == "cascade":  # at most one
+            one = chance[:, played].sum(axis=1) if played.any() else 1.0 - chance.sum(axis=1)
+            return one if played.sum() <= 1 else np.zeros(len(real))
+        return np.where(played, chance, 1.0 - chance).prod(axis=1)
+
+    def _gains_of(self, state: PlaylistState, items: np.ndarray) -> np.ndarray:
+        """Returns what each song is worth if it is played next (B, C)."""
         kept = state.recent[:, 1:]  # (B, F - 1): what stands before the pick
         real = kept != self.n_items
         lower, upper = np.triu_indices(kept.shape[1], 1)
@@ -154,8 +188,7 @@ class PlaylistUsers:
         )  # (B, C)
         wanted, before = self.spread[state.user], _deviation_of(n, total, squares)
         gain = np.abs(wanted - before)[:, None] - np.abs(wanted[:, None] - after)
-        chance = 1.0 if self.clicks is None else self.clicks.attraction
-        return np.where(items != self.n_items, chance * np.clip(gain, *self.reward_range), 0.0)
+        return np.where(items != self.n_items, np.clip(gain, *self.reward_range), 0.0)
 
     def _squares_to(self, items: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Returns squared distances (B, C, F - 1) between songs (B, C) and (B, F - 1)."""

@@ -11,7 +11,7 @@ from recgym.log import InteractionLog
 from recgym.options import check_choice
 from recgym.rng import RowRandom
 from recgym.users.base import START_STREAM, Opening, Response
-from recgym.users.clicks import clicks_of
+from recgym.users.clicks import Clicks, clicks_of, first_only
 
 
 def unserved(log: InteractionLog, frame_size: int, min_history: int | None = None) -> str:
@@ -77,7 +77,7 @@ class ReplayUsers:
         over: Whose story is known to end with the log (n_users,) bool; None: `end_of_log` says it of all.
 
     Attributes:
-        memoryless: True: no answer depends on what was shown before, so who is greedy earns the most there is.
+        memoryless: True: no answer depends on what was shown before, but for items being used up (`greed_is_best`).
 
     Raises:
         DataError: if an option is unknown, or no user has enough events.
@@ -212,15 +212,50 @@ class ReplayUsers:
             state: Of B sessions.
             items: Item indices (B, C); n_items is an empty place, which earns 0 as a miss does.
         """
+        chance, worth = self.expected_answers(state, items, alone=True)
+        return chance * worth
+
+    def expected_answers(self, state: ReplayState, items: Any, alone: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Returns how likely each place is answered, and what an answer is worth (B, k) each; see `UserModel`."""
+        wanted, worth = self._logged(state, np.asarray(items))
+        law = self.clicks or Clicks("independent")
+        if alone:
+            return np.where(wanted, law.attraction, 0.0), worth
+        chance = law.probabilities(wanted)
+        return first_only(chance) if self.answers == "first" and law.model != "cascade" else chance, worth
+
+    def best_slates(self, state: ReplayState, items: np.ndarray, k: int, miss_reward: float) -> np.ndarray | None:
+        """Returns the columns of the slates that earn most now, or None where they must be searched; see `UserModel`."""
+        law = self.clicks or Clicks("independent")
+        if self.answers == "first":
+            if law.model == "position":
+                return None
+            law = Clicks("cascade", law.attraction)
+        wanted, worth = self._logged(state, items)
+        return law.best_slates(wanted, worth - miss_reward, items < self.n_items, k)
+
+    def _logged(self, state: ReplayState, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns which items (B, C) the log would answer now, and what an answer is worth (B, C)."""
         log = self.log
-        worth = np.zeros((len(state.user), self.n_items + 1))
-        for row, user in enumerate(state.user):
-            begin, end = state.first[row], log.offsets[user + 1]
-            if self.advance == "log":
-                begin, end = state.next[row], min(state.next[row] + 1, end)
-            worth[row, log.items[begin:end]] = log.rewards[begin:end]  # of an item that stands twice, the latest
-        chance = 1.0 if self.clicks is None else self.clicks.attraction
-        return chance * np.take_along_axis(worth, np.asarray(items), axis=1)
+        if self.advance == "answer":
+            event, rated = self._latest(state.user, items)
+            return rated & (event >= state.first[:, None]), log.rewards[event].astype(np.float64)
+        end = log.offsets[state.user + 1]
+        event = np.minimum(state.next, end - 1)[:, None]  # (B, 1)
+        wanted = (items == log.items[event]) & (state.next < end)[:, None]
+        return wanted, np.broadcast_to(log.rewards[event].astype(np.float64), items.shape)
+
+    def greed_is_best(self, k: int, repeats: str) -> bool:
+        """Returns whether no policy earns more than greed, where misses earn nothing; see `UserModel`.
+
+        Under `advance="answer"` every item is shown once: what is shown now is not shown later, so greed is the best
+        there is where places do not stand in each other's way. Under `"log"` time goes on whatever is shown, but an
+        item that fills a place may be the next event's; so it is where items may come again.
+        """
+        if self.advance == "log":
+            return repeats == "allow"
+        free = self.answers == "all" and (self.clicks is None or self.clicks.model == "independent")
+        return k == 1 or (free and repeats != "allow")
 
     def _given(self, answered: np.ndarray, random: RowRandom, rows: Any) -> np.ndarray:
         """Returns which of the answers (B, k) bool that the log holds are given."""

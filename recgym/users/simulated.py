@@ -150,10 +150,27 @@ class SimulatedUsers:
             state: Of B sessions.
             items: Item indices (B, C); n_items is an empty place, which earns 0.
         """
-        own, shown = self._memories(state), self._shown(state, np.asarray(items))._replace(alone=True)
+        chance, worth = self.expected_answers(state, items, alone=True)
+        return chance * worth
+
+    def expected_answers(self, state: SimulatedState, items: Any, alone: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Returns how likely each place is answered, and what an answer is worth (B, k) each; see `UserModel`."""
+        own, shown = self._memories(state), self._shown(state, np.asarray(items))._replace(alone=alone)
         appeal = self._appeal(own, shown)
-        chance = self.choice.probabilities(appeal.reshape(-1, 1)).reshape(appeal.shape)
-        return chance * self._worth(own, shown, [None] * len(self.parts))
+        chance = (
+            self.choice.probabilities(appeal.reshape(-1, 1)).reshape(appeal.shape)
+            if alone
+            else self.choice.probabilities(appeal)
+        )
+        return chance, self._worth(own, shown, [None] * len(self.parts))
+
+    def best_slates(self, state: SimulatedState, items: np.ndarray, k: int, miss_reward: float) -> np.ndarray | None:
+        """Returns the columns of the slates that earn most now, or None where they must be searched; see `UserModel`."""
+        if not hasattr(self.choice, "best_slates") or any(part.of_slate for part in self.parts):
+            return None
+        own, shown = self._memories(state), self._shown(state, items)._replace(alone=True)
+        gain = self._worth(own, shown, [None] * len(self.parts)) - miss_reward
+        return self.choice.best_slates(self._appeal(own, shown), gain, k)
 
     # -- parts of a step -------------------------------------------------------------------------------------------
 

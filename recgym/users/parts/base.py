@@ -72,6 +72,7 @@ class Part:
     """
 
     bounds: tuple[float, float] | None = None  # of `worth`, where a part says what an answer is worth
+    of_slate = False  # whether appeal or worth of an item depend on its place or on what else is in the slate
 
     def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns the memory of R new sessions (R, m); m is 0 for a trait without memory."""

@@ -1,6 +1,9 @@
 """Which of the shown items users answer. Every model draws answers and knows their probabilities.
 
 `appeal` (B, k) are real numbers, larger for more; an empty place appeals minus infinity and is never answered.
+
+Those whose best slate is known exactly also have `best_slates(appeal, gain, k)`: of items (B, C) that appeal by themselves,
+whatever else is shown, the columns (B, k) to show, with C where nothing is left (see `recgym.users.assortment`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from recgym.users import assortment
 from recgym.users.parts.base import Luck
 
 
@@ -36,6 +40,10 @@ class First:
         first[:, 0] = np.isfinite(appeal[:, 0])
         return first
 
+    def best_slates(self, appeal: np.ndarray, gain: np.ndarray, k: int) -> np.ndarray:
+        """Returns the columns of the best slate (B, k)."""
+        return assortment.by_first(gain, np.isfinite(appeal), k)
+
     def choose(self, appeal: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns the answered places (B, k) bool."""
         return self.probabilities(appeal) > 0
@@ -56,6 +64,11 @@ class Logit:
         weights, outside = _weights(appeal, self.no_choice)
         return _shares(weights, weights.sum(axis=1, keepdims=True) + outside)
 
+    def best_slates(self, appeal: np.ndarray, gain: np.ndarray, k: int) -> np.ndarray:
+        """Returns the columns of the best slate (B, k)."""
+        weights, outside = _weights(appeal, self.no_choice)
+        return assortment.by_share(weights, outside, gain, np.isfinite(appeal), k)
+
     def choose(self, appeal: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns the answered places (B, k) bool."""
         return _one_of(self.probabilities(appeal), luck)
@@ -73,8 +86,17 @@ class Proportional:
 
     def probabilities(self, appeal: np.ndarray) -> np.ndarray:
         """Returns the probability of each place (B, k)."""
-        weights = np.where(np.isfinite(appeal), np.maximum(appeal - self.minimum, 0.0), 0.0)
+        weights = self._weights(appeal)
         return _shares(weights, weights.sum(axis=1, keepdims=True) + (self.no_choice - self.minimum))
+
+    def _weights(self, appeal: np.ndarray) -> np.ndarray:
+        return np.where(np.isfinite(appeal), np.maximum(appeal - self.minimum, 0.0), 0.0)
+
+    def best_slates(self, appeal: np.ndarray, gain: np.ndarray, k: int) -> np.ndarray:
+        """Returns the columns of the best slate (B, k)."""
+        weights = self._weights(appeal)
+        outside = np.full((len(weights), 1), self.no_choice - self.minimum)
+        return assortment.by_share(weights, outside, gain, np.isfinite(appeal), k)
 
     def choose(self, appeal: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns the answered places (B, k) bool."""
@@ -97,6 +119,10 @@ class Cascade:
         before = np.cumprod(1.0 - here, axis=1)
         return here * np.concatenate([np.ones((len(here), 1)), before[:, :-1]], axis=1)
 
+    def best_slates(self, appeal: np.ndarray, gain: np.ndarray, k: int) -> np.ndarray:
+        """Returns the columns of the best slate (B, k)."""
+        return assortment.in_cascade(self.attention * _sigmoid(appeal), gain, np.isfinite(appeal), k)
+
     def choose(self, appeal: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns the answered places (B, k) bool."""
         liked = luck.uniform(appeal.shape[1]) < self.attention * _sigmoid(appeal)
@@ -116,6 +142,10 @@ class PositionBased:
     def probabilities(self, appeal: np.ndarray) -> np.ndarray:
         """Returns the probability of each place (B, k)."""
         return self.decay ** np.arange(appeal.shape[1]) * _sigmoid(appeal)
+
+    def best_slates(self, appeal: np.ndarray, gain: np.ndarray, k: int) -> np.ndarray:
+        """Returns the columns of the best slate (B, k)."""
+        return assortment.by_place(_sigmoid(appeal), gain, np.isfinite(appeal), k)
 
     def choose(self, appeal: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns the answered places (B, k) bool."""
@@ -158,13 +188,17 @@ class PlackettLuce:
     no_choice: float = 0.0  # appeal of answering nothing more
 
     def probabilities(self, appeal: np.ndarray) -> np.ndarray:
-        """Returns the probability of each place (B, k), by enumeration of orders: for slates of a few items."""
+        """Returns the probability of each place (B, k); beyond two answers by enumeration of orders: for a few items."""
         n_rows, k = appeal.shape
         weights, outside = _weights(appeal, self.no_choice)
-        total = np.zeros((n_rows, k))
-        for length in range(1, min(self.n, k) + 1):
+        everything = weights.sum(axis=1, keepdims=True) + outside  # (B, 1)
+        total = _shares(weights, everything)
+        if self.n > 1:  # second, after any other: weight_i * sum over j != i of P(j first) / (everything - weight_j)
+            after = _shares(total, everything - weights)
+            total = total + weights * (after.sum(axis=1, keepdims=True) - after)
+        for length in range(3, min(self.n, k) + 1):
             for order in permutations(range(k), length):
-                chance, left = np.ones(n_rows), weights.sum(axis=1) + outside[:, 0]
+                chance, left = np.ones(n_rows), everything[:, 0]
                 for place in order:
                     chance, left = chance * _shares(weights[:, place], left), left - weights[:, place]
                 total[:, order[-1]] += chance

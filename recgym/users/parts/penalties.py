@@ -17,6 +17,7 @@ class PositionPenalty(Part):
     Source: the linear position bias of RecSim NG's interest evolution (Mladenov et al. 2021).
     """
 
+    of_slate = True
     weight: float = 0.3
 
     def __post_init__(self) -> None:
@@ -34,6 +35,7 @@ class SimilarityPenalty(Part):
     Source: the slate interaction of KuaiSim (Zhao et al. 2023), 0.2 of probability there; of appeal here.
     """
 
+    of_slate = True
     weight: float = 1.0
 
     def __post_init__(self) -> None:
