@@ -4,8 +4,8 @@ Exact where the law of choice allows it: a single place; answers that ignore eac
 clicks); cascades; one answer shared out by weight (multinomial logit, proportional). Else it is searched: places are
 filled one after the other with the best item given those above, then items and the order are changed one at a time
 while that earns more, among the `width` items that earn most alone. Over 1,000 states of small worlds with position and
-similarity penalties, where all slates can be tried, it falls short of the best by 0.2 % on average, by less than 0.5 % in
-95 of 100, by 19 % at worst (`tests/test_best_slates.py`).
+similarity penalties, where all slates can be tried, it falls short of the best by 0.2 % on average, by less than 0.5 %
+in 95 of 100, by 19 % at worst (`tests/test_best_slates.py`).
 """
 
 from __future__ import annotations

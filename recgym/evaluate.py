@@ -55,7 +55,7 @@ class Evaluation:
         return self.users if self.people is None else self.people
 
     def mean_interval(self, metric: str, **options: Any) -> Interval:
-        """Returns the mean of a metric over units and its bootstrap interval, which resamples people with all their units.
+        """Returns the mean of a metric over units and its bootstrap interval; people are resampled.
 
         Options are those of `metrics.mean_interval`.
         """
@@ -257,8 +257,8 @@ def evaluate_sessions(
     """Returns what sessions earn that show, at every step, the k allowed items of highest score.
 
     Every servable user opens one session. A session's luck depends on `seed`, the user and the visit alone: not on the
-    scorer, on `env.num_envs` or on the order, so scorers can be compared in pairs; no `reset(seed=...)` below 2**62 gives
-    it. Chance decides among equal scores. Intervals resample people, with all the sessions that each had.
+    scorer, on `env.num_envs` or on the order, so scorers can be compared in pairs; no `reset(seed=...)` below 2**62
+    gives it. Chance decides among equal scores. Intervals resample people, with all the sessions that each had.
 
     Args:
         scorer: A `Scorer`, or a function from a `History` to scores (B, n_items). It sees frames: the last F events.

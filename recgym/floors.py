@@ -12,10 +12,10 @@
 | `quality` | the items' hidden quality, where it plays a part, and nothing of the user |
 | `planner` | the truth, and imagines futures (`recgym.planning.planner`) |
 
-All show slates of the environment's k. The ceiling is the best of them: a lower bound of what is possible. `planning` is
-its difference from `greedy` over the same sessions, its interval as wide as picking the best of several asks for
-(Bonferroni); planning pays where it lies above 0. Where `recgym.planning.greed_is_best`, `greedy` is the ceiling itself,
-and the difference is 0.
+All show slates of the environment's k. The ceiling is the best of them: a lower bound of what is possible. `planning`
+is its difference from `greedy` over the same sessions, its interval as wide as picking the best of several asks for
+(Bonferroni); planning pays where it lies above 0. Where `recgym.planning.greed_is_best`, `greedy` is the ceiling
+itself, and the difference is 0.
 
 Intervals resample people. Each has one session, or up to four where there are fewer than 250 and sessions of one person
 differ by luck; worlds that are generated hold out half of their people for this. Every row says of how many sessions
@@ -154,7 +154,7 @@ def measure(
     policies = known_policies(env, train)
     policies = {name: policy for name, policy in policies.items() if only is None or name in only}
     n_people = len(env.users.servable)
-    visits = 1 if n_people >= N_SESSIONS / 4 or isinstance(env.users, ReplayUsers) and env.users.clicks is None else 4
+    visits = 1 if n_people >= N_SESSIONS / 4 or (isinstance(env.users, ReplayUsers) and env.users.clicks is None) else 4
     n_sessions = min(n_sessions, visits * n_people)
     few = min(n_sessions, _IMAGINED_SESSIONS)
     imagining = {"planner": policies.pop("planner")} if "planner" in policies else {}

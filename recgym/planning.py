@@ -103,10 +103,11 @@ class Imagined(NamedTuple):
 def planner(env: RecVectorEnv, imagined: Imagined | None = None, seed: int = 0) -> Score:
     """Returns a policy that plans with the true user model: one slate of its own, then greedy ones.
 
-    The slates considered are the greedy one, for each of some items the best that shows it, and the best without an item
-    of the greedy one, or without all of them. One is shown instead of the greedy one where the mean return of imagined futures of `depth` steps is higher by more than a standard error of
-    the difference. Futures know misses, who leaves, what was shown before and how many steps are left. What it earns is a
-    lower bound of what the best policy would: it improves on the greedy policy in one step at a time.
+    The slates considered are the greedy one, for each of some items the best that shows it, and the best without an
+    item of the greedy one, or without all of them. One is shown instead of the greedy one where the mean return of
+    imagined futures of `depth` steps is higher by more than a standard error of the difference. Futures know misses,
+    who leaves, what was shown before and the steps left. What it earns is a lower bound of what the best policy
+    would: it improves on the greedy policy in one step at a time.
 
     Args:
         env: Whose users have `expected_rewards`; it asks the environment about its present sessions.
@@ -180,7 +181,7 @@ def _void(env: RecVectorEnv, seen: np.ndarray, items: np.ndarray) -> np.ndarray 
 
 def _as_scores(slates: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Returns scores (B, n_items) as copies in which the items of slates (B, k) stand highest, in their order."""
-    n_rows, k = slates.shape
+    k = slates.shape[1]
     top = scores.max(axis=1, keepdims=True)
     padded = np.concatenate([scores, top], axis=1)
     np.put_along_axis(padded, slates, top + np.arange(k, 0, -1), axis=1)

@@ -20,6 +20,7 @@ from recgym.users.simulated import SimulatedUsers
 from recgym.vector import RecVectorEnv
 
 ALL = slice(None)
+PENALTIES = (PositionPenalty(0.3), SimilarityPenalty(2.0))
 CHOICES = [
     choice.First(),
     choice.Logit(no_choice=0.3),
@@ -173,7 +174,9 @@ def test_greed_counts_misses(miss_reward):
     scores = greedy(env)(None)[0]
     assert scores[:3].tolist() == pytest.approx([0.5, -0.5, miss_reward])
     assert greed_is_best(env) == (miss_reward == 0)
-    assert evaluate_sessions(greedy(env), env).returns[0] == pytest.approx({-1.0: 0.0, 0.0: 0.5, 0.75: 1.5}[miss_reward])
+    assert evaluate_sessions(greedy(env), env).returns[0] == pytest.approx(
+        {-1.0: 0.0, 0.0: 0.5, 0.75: 1.5}[miss_reward]
+    )
 
 
 def test_greed_knows_that_what_was_shown_earns_nothing_where_misses_cost():
@@ -240,15 +243,17 @@ def test_users_who_do_not_say_how_likely_an_answer_is():
             return 0.0 * items
 
     assert alone_values(Silent(), None, np.arange(4)[None]).shape == (1, 4)
-    with pytest.raises(DataError, match="slates of several items, .*, need users with expected_answers, got Silent"):
+    with pytest.raises(DataError, match=r"slates of several items, .*, need users with expected_answers, got Silent"):
         alone_values(Silent(), None, np.arange(4)[None], -1.0)
 
 
-def slate_env(n=4, law=None, parts=(PositionPenalty(0.3), SimilarityPenalty(2.0)), **options):
-    users, _ = world(law or choice.PlackettLuce(2), 12, parts, rows=n)
+def slate_env(n=4, law=None, parts=None, **options):
+    users, _ = world(law or choice.PlackettLuce(2), 12, PENALTIES if parts is None else parts, rows=n)
     catalog = Catalog(users.items.vectors[:-1], users.item_ids, "raw")
     fixed = {"action": "item", "observation": "history", "autoreset_mode": "Disabled", "frame_size": 3}
-    return RecVectorEnv(n, users=users, catalog=catalog, **fixed, **{"k": 3, "horizon": 6, "repeats": "allow", **options})
+    return RecVectorEnv(
+        n, users=users, catalog=catalog, **fixed, **{"k": 3, "horizon": 6, "repeats": "allow", **options}
+    )
 
 
 @pytest.mark.parametrize("repeats", ["mask", "zero", "allow"])

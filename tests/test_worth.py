@@ -29,7 +29,13 @@ class Boastful(ReplayUsers):
 
 def maker(users, **own):
     def make(n=64, **more):
-        given = {"action": "item", "observation": "history", "autoreset_mode": "SameStep", "frame_size": 5, "horizon": 6}
+        given = {
+            "action": "item",
+            "observation": "history",
+            "autoreset_mode": "SameStep",
+            "frame_size": 5,
+            "horizon": 6,
+        }
         if "split" in more:
             raise TypeError("no split")
         return RecVectorEnv(n, users=users, catalog=make_catalog(), **{**given, **own, **more})
@@ -66,7 +72,13 @@ def test_a_list_in_the_infos_that_tells_is_refused():
             return *rest, infos | {"documents": LikedFirst.candidates(self.users, None, None, self.user_state)}
 
     def make(n=64):
-        given = {"action": "item", "observation": "history", "autoreset_mode": "SameStep", "frame_size": 5, "horizon": 6}
+        given = {
+            "action": "item",
+            "observation": "history",
+            "autoreset_mode": "SameStep",
+            "frame_size": 5,
+            "horizon": 6,
+        }
         return Telling(n, users=drr(), catalog=make_catalog(), **given)
 
     with pytest.raises(AssertionError, match=r"the place of an item in the info 'documents' must not tell"):
@@ -75,18 +87,22 @@ def test_a_list_in_the_infos_that_tells_is_refused():
 
 def test_paying_twice_is_refused(monkeypatch):
     monkeypatch.setattr(Sessions, "_void", lambda self, slate, candidates: np.zeros(slate.shape, dtype=bool))
-    with pytest.raises(AssertionError, match="an item must earn once per slate, got .* for one shown in 2 places under"):
+    with pytest.raises(AssertionError, match=r"an item must earn once per slate, got .* for one in 2 places under"):
         check_once_per_slate(maker(ReplayUsers(make_log(), 5)))
 
 
 def test_truth_that_is_none_is_refused():
-    with pytest.raises(AssertionError, match="nobody must earn more than greed, which knows it, got .* mend expected_rew"):
+    with pytest.raises(
+        AssertionError, match=r"nobody must earn more than greed, which knows it, got .* mend expected_rew"
+    ):
         check_floors(maker(Boastful(make_log(), 5)), [])
 
 
 def test_floors_that_are_not_of_this_tree_are_refused():
     kept = [floors.Floor("a", "random", 50.0, 49.0, 51.0, 64, 6)]
-    with pytest.raises(AssertionError, match=r"'random' must earn what its floor says, 50.0000 \[49.0000, 51.0000\], got"):
+    with pytest.raises(
+        AssertionError, match=r"'random' must earn what its floor says, 50.0000 \[49.0000, 51.0000\], got"
+    ):
         check_floors(maker(drr()), kept)
 
 
@@ -106,8 +122,6 @@ def test_the_command_checks_an_id_of_somebody_else(capsys):
     try:
         assert main(["check", "theirs/Toy-v3"]) == 0
         assert "nobody earns more than who knows the truth" in capsys.readouterr().out
-        assert main(["check", "CartPole-v1"]) == 0
-        assert "what it pays was not looked at" in capsys.readouterr().out
     finally:
         del gym.registry["theirs/Toy-v3"]
 

@@ -114,7 +114,7 @@ def floors(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Runs Gymnasium's checker, and what an id of recgym's kind pays for: order, repeats, floors; returns 1 on a fault."""
+    """Runs Gymnasium's checker, and looks at what an id pays for: order, repeats, floors; returns 1 on a fault."""
     import gymnasium
     from gymnasium.utils.env_checker import check_env
 
@@ -136,7 +136,9 @@ def check(options: argparse.Namespace) -> int:
         return 1
     finally:
         env.close()
-    print(f"{name}: all checks passed" + ("" if ours else ", of Gymnasium's; what it pays was not looked at: no RecEnv"))
+    print(
+        f"{name}: all checks passed" + ("" if ours else ", of Gymnasium's; what it pays was not looked at: no RecEnv")
+    )
     return 0
 
 

@@ -36,14 +36,18 @@ def check_worth(env_id: str, **options: Any) -> list[str]:
         fixed = {"action": "item", "observation": "history", "autoreset_mode": "SameStep"}
         return gym.make_vec(env_id, num_envs=n, **{**fixed, **options, **more}).unwrapped  # type: ignore[return-value]
 
-    return [check_order(make), check_once_per_slate(make), check_floors(make, floors.stored(env_id) if not options else [])]
+    return [
+        check_order(make),
+        check_once_per_slate(make),
+        check_floors(make, floors.stored(env_id) if not options else []),
+    ]
 
 
 def check_order(make: Make) -> str:
     """Refuses an environment in which the place of an item in a list that is exposed tells what it earns.
 
-    Looked at are `candidates()`, and all lists in observations and infos that hold the items shown, while a uniform policy
-    plays. The AUC of the place for a reward above the mean must be a half, within .05.
+    Looked at are `candidates()`, and all lists in observations and infos that hold the items shown, while a uniform
+    policy plays. The AUC of the place for a reward above the mean must be a half, within .05.
 
     Args:
         make: Makes the environment; takes the number of rows, and options.
@@ -77,7 +81,7 @@ def check_order(make: Make) -> str:
 
 
 def check_once_per_slate(make: Make) -> str:
-    """Refuses an environment that pays for an item twice in one slate, under any `repeats`; arguments as `check_order`."""
+    """Refuses an environment that pays an item twice in one slate, under any `repeats`; arguments as `check_order`."""
     answered = 0
     for repeats in REPEATS:
         env = make(k=max(2, make(1).k), repeats=repeats)
@@ -88,7 +92,7 @@ def check_once_per_slate(make: Make) -> str:
             paid, said = (_of_last_step(infos, name) for name in ("item_rewards", "answered"))
             twice = np.flatnonzero(said[:, 1:].any(axis=1) | (paid[:, 1:] != 0).any(axis=1))
             assert not len(twice), (
-                f"an item must earn once per slate, got {paid[twice[0]].tolist()} for one shown in {env.k} places under "
+                f"an item must earn once per slate, got {paid[twice[0]].tolist()} for one in {env.k} places under "
                 f"repeats={repeats!r}; let its second place be empty"
             )
             answered += int(said[:, 0].sum())
@@ -97,8 +101,10 @@ def check_once_per_slate(make: Make) -> str:
 
 
 def check_floors(make: Make, kept: list[floors.Floor]) -> str:
-    """Refuses an environment whose truth is none: somebody earns more at the next step than who knows it, or over sessions
-    more than greed that is said to be the best there is, or than the ceiling that is kept; all paired.
+    """Refuses an environment whose truth is none, or whose floors are not what is earned.
+
+    Nobody may earn more at the next step than who knows it, nor over sessions more than greed that is said to be the
+    best there is; differences are paired.
 
     Args:
         make: As of `check_order`.
@@ -149,7 +155,7 @@ def _assert_no_more(one: SessionReturns, other: SessionReturns, who: str, what: 
 def _lists(
     observation: Any, infos: Any, candidates: Any, slate: np.ndarray
 ) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
-    """Yields every exposed list that holds the items of slates (B, k): its name, their places (B, k), and where known."""
+    """Yields every exposed list that holds the items of slates (B, k): its name, their places, and where known."""
     exposed = {} if candidates is None else {"candidates()": candidates}
     exposed |= {f"the observation {name!r}": part for name, part in observation.items()}
     exposed |= {f"the info {name!r}": part for name, part in infos.items()}
@@ -164,11 +170,11 @@ def _lists(
 
 
 def _auc(score: np.ndarray, outcome: np.ndarray) -> tuple[float, float]:
-    """Returns the probability that the score of a True outcome lies above that of a False one, and its standard error."""
+    """Returns how likely the score of a True outcome lies above that of a False one, and its standard error."""
     n, m = int(outcome.sum()), int((~outcome).sum())
     if n == 0 or m == 0:
         return 0.5, float("inf")
-    values, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
     rank = (np.cumsum(counts) - (counts - 1) / 2.0)[place]
     auc = (rank[outcome].sum() - n * (n + 1) / 2.0) / (n * m)
     return float(auc), float(np.sqrt((n + m + 1) / (12.0 * n * m)))

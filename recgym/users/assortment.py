@@ -1,7 +1,7 @@
 """The slate that earns most at the next step, where the law of choice gives it exactly.
 
-An item answered with probability p earns its worth w, and m, the environment's `miss_reward`, where it is not; so a slate
-earns `k * m + sum p_j * (w_j - m)`, and only the gains `w - m` count. Every function returns columns of its arguments
+An item answered with probability p earns its worth w, and m, the environment's `miss_reward`, where it is not; so a
+slate earns `k * m + sum p_j * (w_j - m)`, and only the gains `w - m` count. Functions return columns of their arguments
 (B, k), in the order they are shown; where fewer than k are offered, C stands in the places that are left.
 
 `offered` (B, C) bool says which columns may be shown.

@@ -89,7 +89,7 @@ class Clicks:
 
 
 def first_only(chance: np.ndarray) -> np.ndarray:
-    """Returns how likely each place (B, k) is the first of those that are clicked by themselves with `chance` (B, k)."""
+    """Returns how likely each place (B, k) is the first of those that would be clicked with `chance` (B, k)."""
     none_above = np.cumprod(1.0 - chance, axis=1)
     return chance * np.concatenate([np.ones((len(chance), 1)), none_above[:, :-1]], axis=1)
 

@@ -225,7 +225,7 @@ class ReplayUsers:
         return first_only(chance) if self.answers == "first" and law.model != "cascade" else chance, worth
 
     def best_slates(self, state: ReplayState, items: np.ndarray, k: int, miss_reward: float) -> np.ndarray | None:
-        """Returns the columns of the slates that earn most now, or None where they must be searched; see `UserModel`."""
+        """Returns the columns of the slates that earn most now, or None: to be searched; see `UserModel`."""
         law = self.clicks or Clicks("independent")
         if self.answers == "first":
             if law.model == "position":

@@ -165,7 +165,7 @@ class SimulatedUsers:
         return chance, self._worth(own, shown, [None] * len(self.parts))
 
     def best_slates(self, state: SimulatedState, items: np.ndarray, k: int, miss_reward: float) -> np.ndarray | None:
-        """Returns the columns of the slates that earn most now, or None where they must be searched; see `UserModel`."""
+        """Returns the columns of the slates that earn most now, or None: to be searched; see `UserModel`."""
         if not hasattr(self.choice, "best_slates") or any(part.of_slate for part in self.parts):
             return None
         own, shown = self._memories(state), self._shown(state, items)._replace(alone=True)

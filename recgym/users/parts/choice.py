@@ -2,8 +2,8 @@
 
 `appeal` (B, k) are real numbers, larger for more; an empty place appeals minus infinity and is never answered.
 
-Those whose best slate is known exactly also have `best_slates(appeal, gain, k)`: of items (B, C) that appeal by themselves,
-whatever else is shown, the columns (B, k) to show, with C where nothing is left (see `recgym.users.assortment`).
+Those whose best slate is known exactly also have `best_slates(appeal, gain, k)`: of items (B, C) that appeal by
+themselves, the columns (B, k) to show, with C where nothing is left (see `recgym.users.assortment`).
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class PlackettLuce:
     no_choice: float = 0.0  # appeal of answering nothing more
 
     def probabilities(self, appeal: np.ndarray) -> np.ndarray:
-        """Returns the probability of each place (B, k); beyond two answers by enumeration of orders: for a few items."""
+        """Returns the probability of each place (B, k); beyond two answers by enumeration of orders."""
         n_rows, k = appeal.shape
         weights, outside = _weights(appeal, self.no_choice)
         everything = weights.sum(axis=1, keepdims=True) + outside  # (B, 1)
