@@ -108,7 +108,9 @@ def read(path: Path = PATH) -> list[Floor]:
         Floor(
             row["env_id"],
             row["policy"],
-            *(float(row[name]) for name in ("mean", "low", "high")),
+            float(row["mean"]),
+            float(row["low"]),
+            float(row["high"]),
             n_sessions=int(row["n"]),
             n_people=int(row.get("people") or 0),
             how=row.get("how") or "",
@@ -176,9 +178,9 @@ def known_policies(env: RecVectorEnv, train: RecVectorEnv) -> dict[str, Any]:
     """
     users, ids, reward = env.users, env.catalog.item_ids, env.catalog.reward
     policies: dict[str, Any] = {"random": Uniform(ids, SEED, reward), "popularity": _popularity(train)}
-    if hasattr(users, "fitted_on") and getattr(train.users, "log", None) is not None:
-        policies["item mean"] = _item_means(train.users.log)
     log = getattr(train.users, "log", None)
+    if hasattr(users, "fitted_on") and log is not None:
+        policies["item mean"] = _item_means(log)
     if env.repeats == "allow" and log is not None and repeat_share(log) > ASK_ABOVE:
         policies["recency"] = Recency.fit(log)
     if not hasattr(users, "expected_rewards"):
@@ -264,6 +266,7 @@ def _planning(env_id: str, found: dict[str, SessionReturns], how: str, greed_is_
     if greed_is_best and "greedy" in found:
         one = found["greedy"]
         return [_floor(env_id, "planning", one.difference(one, "session_return"), one, _BEST)]
+    pairs: dict[str, tuple[SessionReturns, SessionReturns]]
     pairs = {name: (found[name], found["greedy"]) for name in ("rotating", "quality") if name in found}
     if "planner" in found:
         pairs["planner"] = (found["planner"], found[_AS_MANY])
