@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from recgym.frames import KEYS
 from recgym.manifests import DISK
 
 VERSION = 2  # 1 called observations as the columns are called
+_DATA, _DIGEST = "main_data.hdf5", "sha256"
 _PART = 1024  # episodes made at a time
 _OVERHEAD, _PER_INFO = 18_000, 2_200  # bytes HDF5 takes for an episode beside its values, about; measured
 _OWN = ("user", "session", "step", "items", "rewards", "action", "reward", "terminated", "truncated")
@@ -40,7 +41,7 @@ def write(
     borders = rows.episodes()
     users = np.flatnonzero(np.diff(borders))  # those with a row
     title = f"{dataset_id}, about {size / 1e6:,.1f} MB"
-    with unfinished(path, size, rows, catalog, format="minari", version=VERSION, id=dataset_id) as folder:
+    with unfinished(path, size, rows, catalog, format="minari", version=VERSION, sums=1, id=dataset_id) as folder:
         parts = []
         with tqdm(total=len(users), desc=title, unit="episode", unit_scale=True, disable=None) as bar:
             for number, first in enumerate(range(0, len(users), _PART)):
@@ -48,14 +49,16 @@ def write(
                 some = users[first : first + _PART]
                 if not parts[-1].exists():
                     with store.atomic_folder(parts[-1]) as target:
-                        _storage(target, rows).update_episodes(_episodes(rows, borders, some))
+                        made = list(_episodes(rows, borders, some))
+                        _storage(target, rows).update_episodes(made)
+                        digest = _proved(target / _DATA, made)
+                        (target / _DIGEST).write_text(digest, encoding="utf-8")
                 bar.update(len(some))
         with store.atomic_folder(path) as target:
             (target / "data").mkdir()
             whole = _storage(target / "data", rows, env)
             whole.update_metadata(_metadata(rows, dataset_id, catalog))
             _merge(parts, target / "data", whole)
-            _prove(target / "data" / "main_data.hdf5", _episodes(rows, borders, users), parts)
             if catalog is not None:
                 store.save_array(target / "embeddings.npy", catalog.table)
             store.write_manifest(target, "minari", VERSION, {"name": rows.log.name, "id": dataset_id})
@@ -146,8 +149,8 @@ def _metadata(rows: Rows, dataset_id: str, catalog: Catalog | None) -> dict[str,
     return {**about, "algorithm_name": name, "requirements": [f"recgym=={version('recgym')}"]}
 
 
-def _prove(path: Path, episodes: Iterable[Any], parts: list[Path]) -> None:
-    """Reads every episode back and compares it with what was to be written; a wrong one costs the parts made so far."""
+def _proved(path: Path, episodes: list[Any]) -> str:
+    """Reads every episode back and compares it with what was to be written; returns a hash of what is there."""
     import h5py
 
     with store.readable(path, "be what was written", DISK), h5py.File(path, "r") as file:
@@ -159,23 +162,43 @@ def _prove(path: Path, episodes: Iterable[Any], parts: list[Path]) -> None:
             for name, values in {**wanted, "truncations": episode.truncations}.items():
                 there = found[name].asstr()[()] if isinstance(values, list) else found[name][()]
                 if not np.array_equal(there, np.asarray(values), equal_nan=np.asarray(values).dtype.kind == "f"):
-                    for part in parts:
-                        shutil.rmtree(part, ignore_errors=True)
                     raise StoreError(f"{path} must hold what was written, got other {name} in episode {number}; {DISK}")
+        return _hash_of(file, range(len(episodes)))
+
+
+def _hash_of(file: Any, numbers: range) -> str:
+    """Returns a SHA-256 of all values of some episodes."""
+    digest = hashlib.sha256()
+
+    def add(name: str, part: Any) -> None:
+        if hasattr(part, "shape"):
+            values = part[()]
+            content = repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values).data
+            digest.update(f"{name} {values.dtype} {values.shape} ".encode())
+            digest.update(content)
+
+    for number in numbers:
+        file[f"episode_{number}"].visititems(add)
+    return digest.hexdigest()
 
 
 def _merge(parts: list[Path], folder: Path, whole: Any) -> None:
     """Copies the episodes of all parts into one dataset, numbered on."""
     import h5py
 
-    n_episodes = n_steps = 0
-    with h5py.File(folder / "main_data.hdf5", "a", track_order=True) as target:
+    n_episodes, n_steps, borders = 0, 0, [0]
+    with h5py.File(folder / _DATA, "a", track_order=True) as target:
         for part in parts:
-            with h5py.File(part / "main_data.hdf5", "r") as source:
+            with h5py.File(part / _DATA, "r") as source:
                 for number in range(len(source)):
                     name = f"episode_{n_episodes}"
                     source.copy(f"episode_{number}", target, name)
                     target[name].attrs["id"] = n_episodes
                     n_steps += int(target[name].attrs["total_steps"])
                     n_episodes += 1
+            borders.append(n_episodes)
+    with store.readable(folder / _DATA, "be what was written", DISK), h5py.File(folder / _DATA, "r") as file:
+        for part, (first, last) in zip(parts, pairwise(borders), strict=True):
+            if _hash_of(file, range(first, last)) != (part / _DIGEST).read_text(encoding="utf-8"):
+                raise StoreError(f"{folder / _DATA} must hold what was written, got other episodes; {DISK}")
     whole.update_metadata({"total_episodes": n_episodes, "total_steps": n_steps, "dataset_size": whole.get_size()})

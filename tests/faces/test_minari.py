@@ -8,7 +8,7 @@ from test_export import F, naive_rows, played, stop_after
 from recgym import export
 from recgym.__main__ import main
 from recgym.env import RecVectorEnv
-from recgym.errors import DataError
+from recgym.errors import DataError, StoreError
 from recgym.export import episodes
 from recgym.policies import Popularity
 from recgym.stochastic import SoftmaxPolicy
@@ -165,3 +165,24 @@ def test_the_spec_names_an_environment_by_id(log, root):
     export.to_minari(log, root, "recgym/toy/spec-v0", env=env.spec, frame_size=F)
     recovered = minari.load_dataset("recgym/toy/spec-v0").recover_environment()
     assert recovered.spec.id == "recgym/Synthetic-Frame-v0"
+
+
+def test_what_was_not_written_as_it_was_is_refused(log, tmp_path, monkeypatch):
+    make = episodes._storage
+
+    def lossy(*arguments):
+        storage = make(*arguments)
+        update = storage.update_episodes
+
+        def wrong(made):
+            made[2].rewards[1] += 1.0
+            update(made)
+            made[2].rewards[1] -= 1.0
+
+        storage.update_episodes = wrong
+        return storage
+
+    monkeypatch.setattr(episodes, "_storage", lossy)
+    with pytest.raises(StoreError, match="must hold what was written, got other rewards in episode 2; the disk or the"):
+        export.to_minari(log, tmp_path, "recgym/toy/train-v0", frame_size=5)
+    assert not (tmp_path / "recgym" / "toy" / "train-v0").exists()

@@ -6,9 +6,10 @@ from pathlib import Path
 DOCS = Path(__file__).parent.parent.parent / "docs"
 TEXT = """# What became of files under faults
 
-Made by `RECGYM_FAULTS=full make test-faults`; a seeded part of it runs in CI. *Wrong* means that a writer reported
-success and the file says something else, or that a reader gave other values without a word; *raw* that an error of a
-library came through. `results.csv` is a table that people edit: it has no checksums.
+Written by `RECGYM_FAULTS=full make test-faults`; CI runs a seeded part of it. Where fewer than 240 bits, 50 kills,
+1,000 files or 24 failing writes of a kind stand here, only that part was run. *Wrong*: a writer reported success and
+the file says something else, or a reader gave other values without a word. *Raw*: an error of a library came through.
+`results.csv` is a table that people edit: it has no checksums.
 
 - **write errors**: a preloaded library lets the n-th write, or all from it on, fail as a full disk does (`fwrite`,
   `fclose` and `fsync` too); afterwards the old content or the new one must be there.
