@@ -23,7 +23,7 @@ from recgym.users import ReplayUsers
 SMALL = {
     reinforce.REINFORCE: {"hidden": 16},
     dqn.DQN: {"hidden": 16},
-    sequence.SequenceModel: {"width": 8, "max_length": 6, "n_negatives": 7},
+    sequence.SequenceModel: {"width": 8, "max_length": 6, "n_negatives": 7, "lr": 3e-3},
     sequence_reinforce.SequenceREINFORCE: {"width": 8, "max_length": 6, "lr": 3e-3},
     sequence_td3_bc.SequenceTD3BC: {
         "width": 8,
