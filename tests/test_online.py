@@ -156,7 +156,8 @@ def offline_or_online(name):
 CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_online import checkpoint, every, offline_or_online
+from agents.reports import every
+from test_online import checkpoint, offline_or_online
 train, agent, beside = offline_or_online({name!r})
 print("ready", flush=True)
 train(10**6, every(3, checkpoint.Checkpoints(sys.argv[1], agent, beside, keep=2)), 0)
@@ -170,6 +171,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, name):
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=TESTS.parent) as child:
         child.stdout.readline()
         while not checkpoint.saved(tmp_path):
+            assert child.poll() is None, "it ended before it had saved"
             time.sleep(0.01)
         time.sleep(0.7)
         os.kill(child.pid, signal.SIGKILL)
