@@ -46,7 +46,7 @@ def on_toy_log(seed=0, **config):
 
 def test_priorities_are_the_errors_of_the_last_update():
     """Defect G4: priorities stayed what they were, and weights were not used."""
-    buffer, agent = from_log(alpha=1.0, beta=1.0), on_toy_log(dropout=0.0, unnamed=0.0)
+    buffer, agent = from_log(alpha=1.0, beta=1.0), on_toy_log(dropout=0.0, unnamed=0.0, n_negatives=0)
     before = buffer.tree[np.arange(len(buffer))]
     drawn = buffer.sample(16)
     batch, user = agent.look_up(drawn), torch.as_tensor(drawn.user)
