@@ -113,7 +113,8 @@ class DataSource:
     @property
     def label(self) -> str:
         """Returns what files made from the log may be called: its name, or the last part of its path without ending."""
-        return Path(self.dataset).expanduser().resolve().name.partition(".")[0] or "log"
+        path = Path(self.dataset).expanduser().resolve()  # so that "." has a name too
+        return (path.name if path.is_dir() else path.name.partition(".")[0]) or "log"
 
 
 _FIELDS = fields(DataSource)

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return 0
     if options.format == "minari":
-        name = f"recgym/{_plain(log.name)}/{options.split}-v0"
+        name = f"recgym/{_plain(source.label)}/{options.split}-v0"
         path = export.to_minari(part, options.out, name, catalog, env=_replaying(options, source, part), **rows)
     else:
         path = getattr(export, f"to_{options.format}")(part, options.out, catalog, **rows)

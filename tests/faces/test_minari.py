@@ -45,6 +45,22 @@ def assert_episodes(dataset, expected, group):
             assert dataset.action_space.contains(episode.actions[step])
 
 
+def assert_recovered(dataset):
+    """The environment of a set replays its first episodes."""
+    env = dataset.recover_environment()
+    assert env.observation_space == dataset.observation_space and env.action_space == dataset.action_space
+    users = list(dataset.storage.get_episode_metadata(range(3)))
+    for episode, about in zip(dataset.iterate_episodes(range(3)), users, strict=True):
+        observation, _ = env.reset(seed=0, options={"user": int(about["options"]["user"])})
+        for step, action in enumerate(episode.actions):
+            for name, part in observation.items():
+                np.testing.assert_array_equal(part, episode.observations[name][step])
+            observation, reward, terminated, truncated, _ = env.step(action)
+            assert reward == episode.rewards[step]
+            assert (terminated, truncated) == (episode.terminations[step], episode.truncations[step])
+        assert truncated
+
+
 def test_a_log_comes_back_value_by_value(log, catalog, root, monkeypatch):
     monkeypatch.setattr(episodes, "_PART", 4)
     export.to_minari(log, root, "recgym/toy/train-v0", catalog, frame_size=F)
@@ -75,19 +91,7 @@ def test_a_collected_log_comes_back_value_by_value(k, world, log, root):
 def test_the_recovered_environment_replays_the_log(more, root):
     command = ["export", "--dataset", "synthetic", "--format", "minari", "--out", str(root), "--dim", "8"]
     assert main([*command, "--split", "test", "--test-size", "0.004", *more]) == 0
-    dataset = minari.load_dataset("recgym/synthetic/test-v0")
-    env = dataset.recover_environment()
-    assert env.observation_space == dataset.observation_space and env.action_space == dataset.action_space
-    users = list(dataset.storage.get_episode_metadata(range(3)))
-    for episode, about in zip(dataset.iterate_episodes(range(3)), users, strict=True):
-        observation, _ = env.reset(seed=0, options={"user": int(about["options"]["user"])})
-        for step, action in enumerate(episode.actions):
-            for name, part in observation.items():
-                np.testing.assert_array_equal(part, episode.observations[name][step])
-            observation, reward, terminated, truncated, _ = env.step(action)
-            assert reward == episode.rewards[step]
-            assert (terminated, truncated) == (episode.terminations[step], episode.truncations[step])
-        assert truncated
+    assert_recovered(minari.load_dataset("recgym/synthetic/test-v0"))
 
 
 def test_decisions_that_begin_after_a_frame_have_no_environment(root):
@@ -116,7 +120,7 @@ def test_a_saved_log_of_any_name_gets_an_id_that_minari_reads(folder, name, log,
     assert main([*command, "--dim", "4"]) == 0
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(root / "sets"))
     assert list(minari.list_local_datasets()) == [f"recgym/{name}/train-v0"]
-    assert minari.load_dataset(f"recgym/{name}/train-v0").env_spec is None
+    assert_recovered(minari.load_dataset(f"recgym/{name}/train-v0"))
 
 
 def test_an_interrupted_export_goes_on(log, catalog, root, monkeypatch):
