@@ -230,7 +230,7 @@ def test_a_csv_of_ones_own_from_the_shell_alone(name, places, tmp_path):
         else:
             assert done.returncode == 0, (command, done.stdout, done.stderr)
     assert {path.name for path in (tmp_path / "run").glob("step-*")} == {"step-000000003"}
-    assert (tmp_path / "card" / "card.html").exists() and (tmp_path / "rows" / "items.parquet").exists()
+    assert (tmp_path / "card" / "card.html").exists() and (tmp_path / "rows" / "_items.parquet").exists()
 
 
 @pytest.mark.slow

@@ -37,10 +37,10 @@ def test_row_11_static_transitions_of_vectors_for_any_reader_of_hdf5(tmp_path, b
 
 def test_row_11_static_transitions_of_indices_for_any_reader_of_parquet(tmp_path, batch):
     folder = export.to_parquet(make_log(), tmp_path / "transitions", make_catalog(), frame_size=F)
-    columns = pd.concat(pd.read_parquet(part) for part in sorted(folder.glob("part-*.parquet")))
+    columns = pd.read_parquet(folder)
     assert np.array_equal(np.stack(columns["items"]), batch.items)
     assert np.array_equal(columns["action"], batch.action) and np.array_equal(columns["reward"], batch.reward)
-    vectors = pd.read_parquet(folder / "items.parquet")["vector"]
+    vectors = pd.read_parquet(folder / "_items.parquet")["vector"]
     assert np.array_equal(np.stack(vectors)[batch.action], make_catalog().embeddings[batch.action])
 
 
