@@ -70,7 +70,7 @@ BAD_RESETS = [
     ({"options": {"user": "u1"}}, r"option 'user' must be a user index or one per row \(3,\), got 'u1'; give indices"),
     ({"options": {"user": [1, 2]}}, r"option 'user' must be a user index or one per row \(3,\), got \[1, 2\]"),
     ({"options": {"users": 1}}, r"reset options must be 'user' or 'reset_mask', got \['users'\]; drop the others"),
-    ({"seed": [1, 2]}, r"seeds must be one per row \(3\), got 2; give an int or a full list"),
+    ({"seed": [1, 2]}, r"seeds must be one per row \(3\), got \[1, 2\]; give an int or a full list"),
     (
         {"options": {"reset_mask": np.zeros(3, bool)}},
         r"reset_mask must be a NumPy bool array \(3,\) with at least one True",

@@ -77,7 +77,7 @@ def test_a_registered_data_set_is_everywhere(capsys):
     assert "  my-shop " in said and "  recgym/my-shop-Frame-v0 " in said
     assert main(["info", "my-shop"]) == 0
     assert "50 users, 40 items" in capsys.readouterr().out
-    assert main(["info", "recgym/my-shop-Frame-v0"]) == 1  # of 40 items no vectors of 128 numbers can be made
+    assert main(["info", "recgym/my-shop-Frame-v0"]) == 0  # though of 40 items no vectors of 128 numbers can be made
     assert "dataset: `'my-shop'`" in capsys.readouterr().out
 
 
@@ -123,7 +123,7 @@ def test_a_registered_world_is_everywhere(named, capsys):
     assert main(["info", "recgym/Moody-v0"]) == 0
     assert "People who are moody" in capsys.readouterr().out
     assert main(["check", "recgym/Moody-v0"]) == 0
-    with pytest.raises(OptionError, match="must be among frame_size, n_users, gentle, got gentel"):
+    with pytest.raises(OptionError, match=r"must be among .*frame_size, gentle, .*got gentel; did you mean 'gentle'"):
         gym.make("recgym/Moody-v0", gentel=1)
 
 

@@ -90,7 +90,7 @@ def test_types_and_what_is_left_out(log):
     kinds = (batch.items.dtype, batch.rewards.dtype, batch.mask.dtype, batch.targets.dtype)
     assert kinds == (np.int64, np.float32, np.bool_, np.int64) and batch.returns is batch.extra is None
     batch = next(iter(SequenceBatches(log, 2, gamma=1.0, extra=["behaviour"], device="cpu")))
-    parts = (*batch[:-1], batch.extra["behaviour"])
+    parts = (*batch[: batch._fields.index("extra")], batch.extra["behaviour"])
     assert all(isinstance(part, torch.Tensor) for part in parts) and parts[-1].dtype == torch.int8
 
 
