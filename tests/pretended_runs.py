@@ -49,7 +49,8 @@ ALL += [("SequenceTD3BC", {"value_after": 1}), ("SequenceTD3BC", {"value_after":
 ALL += [("SQN", {"advantage_after": 1}), ("SQN", {"n_negatives": 0}), ("SQN", {"critic_only": True})]
 
 # Host syncs of one update beyond those of copying a batch; agents that index by masks wait at each, the rest never.
-WAITS = {"SequenceModel": 3, "SequenceREINFORCE": 4, "SequenceTD3BC": 12, "SQN": 12}
+WAITS = {"SequenceModel": 4, "SequenceREINFORCE": 6, "SequenceTD3BC": 12, "SQN": 12}
+ADAPTIVE = 15  # in torch's adaptive softmax, which looks for the items of each of its parts
 
 
 def weights(agent):
@@ -68,7 +69,8 @@ def whole_life(name, options, log, catalog):
     pretend_cuda.waits.clear()
     agent.update(batch)
     found = sum(pretend_cuda.waits.values())
-    assert found <= WAITS.get(name, 0), f"{found} host syncs in an update: {dict(pretend_cuda.waits)}"
+    most = ADAPTIVE if options.get("head") == "adaptive" else WAITS.get(name, 0)
+    assert found <= most, f"{found} host syncs in an update: {dict(pretend_cuda.waits)}"
     agent.losses(batch)
     for asked in (histories(log, np.arange(6), np.full(6, 4)), histories(log, np.arange(6), np.arange(6))):
         scores = agent.scores(asked)
