@@ -58,9 +58,11 @@ def entropy(request, monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
-    """Caches go to a folder of this run, unless one is chosen."""
+    """Caches go to a folder of this run, unless one is chosen; each process that tests are spread over has its own."""
     if "RECGYM_CACHE" not in os.environ:
         os.environ["RECGYM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["RECGYM_CACHE"] = os.path.join(os.environ["RECGYM_CACHE"], worker)
 
 
 @pytest.fixture
