@@ -133,8 +133,8 @@ LAYOUTS = {
             items=Side("meta_{category}.jsonl*", "parent_asin", "title", ("main_category",)),
             category=True,
         ),
-        _kuairand("pure", "1,436,609 events, 7,583 videos"),
-        _kuairand("1k", "11,713,045 events, 1,000 users"),
+        _kuairand("pure", "standard and randomly exposed views"),
+        _kuairand("1k", "standard and randomly exposed views of 1,000 users"),
         Layout(
             "kuairec",
             {
@@ -159,7 +159,7 @@ LAYOUTS = {
                 ),
                 "clicks": (Part("yoochoose-clicks.dat", _CLICKS, ("session", "time", "item", "category"), "click"),),
             },
-            "33,003,944 clicks, 1,150,753 purchases; a user is a session",
+            "clicks and purchases; a user is a session",
             "for research, see its README",
             "Ben-Shimon et al. 2015, RecSys Challenge 2015 and the YOOCHOOSE dataset, RecSys",
             "https://www.kaggle.com/datasets/chadgostopp/recsys-challenge-2015",

@@ -6,7 +6,8 @@ from pathlib import Path
 DOCS = Path(__file__).parent.parent.parent / "docs"
 TEXT = """# What became of files under faults
 
-Written by `RECGYM_FAULTS=full make test-faults`; CI runs a seeded part of it. Where fewer than 240 bits, 50 kills,
+Written by `RECGYM_FAULTS=seeded make test-faults`, the part that CI runs, or by `=full`, which tries all.
+Where fewer than 240 bits, 50 kills,
 1,000 files or 24 failing writes of a kind stand here, only that part was run. *Wrong*: a writer reported success and
 the file says something else, or a reader gave other values without a word. *Raw*: an error of a library came through.
 `results.csv` is a table that people edit: it has no checksums.
