@@ -124,6 +124,16 @@ def test_hive_folders_may_hold_ids_and_text(tmp_path):
     assert pairs(tmp_path / "d", missing="drop") == [(7, "a7"), (10, "a10")]
 
 
+@pytest.mark.parametrize("line", ['{"i": "a%s"}\n', '{"i": "a%s", "u": "spoilt"}\n'])
+def test_hive_folders_of_json_lines(line, tmp_path):
+    for user in ("7", "10"):
+        file(tmp_path, line % user, f"d/u={user}/day=2024-05-01/p.jsonl")
+    assert pairs(tmp_path / "d") == [(7, "a7"), (10, "a10")]
+    assert datasets.load("table", path=tmp_path / "d", **NAMES, time="day").times.tolist() == [1714521600] * 2
+    shouted = datasets.load("table", path=tmp_path / "d", **NAMES, transforms=[lambda f: f.assign(i=f.i.str.upper())])
+    assert shouted.item_ids.tolist() == ["A10", "A7"]
+
+
 @pytest.mark.parametrize(
     ("files", "error", "match"),
     [

@@ -133,6 +133,7 @@ def gather(blocks: Blocks, options: TableOptions, new_sink: Callable[[], S]) -> 
         except TooNarrow as found:
             is_time = found.column == options.time  # which is never true or false, though 0 and 1 could be read so
             guessed[found.column] = pa.date32() if is_time and pa.types.is_boolean(found.wider) else found.wider
+            taken = taken._replace(extra={name: own for name, own in taken.extra.items() if name != found.column})
         except ReadOtherwise as found:
             taken = taken._replace(reading=found.reading)
         except _TakeOtherwise as found:
@@ -208,6 +209,8 @@ def _extra(
             kind = pa.null()  # a block without any says nothing
         before, where = known.get(name, (pa.null(), columns.where))
         wide = widest(before, kind)
+        if columns.is_text and (wide is None or is_text(wide)) and not all(map(_is_text_or_nothing, (before, kind))):
+            raise TooNarrow(name, pa.string())  # words as they are written, not as numbers would be
         if wide is None:
             raise DataError(
                 f"column {name!r} must hold values of one kind in all parts, got {before} in {where} and {kind} in "
@@ -228,6 +231,10 @@ def _extra(
     if has_changed:
         raise _TakeOtherwise(taken)
     return extra
+
+
+def _is_text_or_nothing(kind: pa.DataType) -> bool:
+    return is_text(kind) or pa.types.is_null(kind)
 
 
 def _rows(kept: slice | np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -31,7 +31,7 @@ def is_json_lines(path: Path) -> bool:
 
 
 def read_blocks(
-    path: Path, opened: _Opener, options: TableOptions, guessed: Mapping[str, pa.DataType]
+    path: Path, opened: _Opener, options: TableOptions, guessed: Mapping[str, pa.DataType], given: Container[str] = ()
 ) -> Iterator[pa.Table]:
     """Yields the needed columns of a file of JSON lines a few megabytes at a time; other keys are not read.
 
@@ -40,12 +40,13 @@ def read_blocks(
         opened: Opens it, unpacked.
         options: Which columns are needed.
         guessed: What to take a column for, from earlier `TooNarrow`.
+        given: Columns that the file's folders give; keys of these names are not read.
 
     Raises:
         TooNarrow: if a column holds, further on, what its beginning does not tell; start again with the wider type.
         DataError: if the file is no JSON lines, a key is in none of the first lines, or a value is of another kind.
     """
-    types = _types(path, opened, options) | dict(guessed)
+    types = _types(path, opened, options, given) | dict(guessed)
     others = "infer" if options.transforms else "ignore"  # functions of the user's own see every key
     parse = arrow_json.ParseOptions(explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior=others)
     n_rows = 0
@@ -61,7 +62,7 @@ def read_blocks(
         raise NoEvents(f"{path} must hold at least one event, got none; check how it was made")
 
 
-def _types(path: Path, opened: _Opener, options: TableOptions) -> dict[str, pa.DataType]:
+def _types(path: Path, opened: _Opener, options: TableOptions, given: Container[str]) -> dict[str, pa.DataType]:
     """Returns the type of every needed column, as the first lines tell it."""
     try:
         with opened() as file:
@@ -69,9 +70,10 @@ def _types(path: Path, opened: _Opener, options: TableOptions) -> dict[str, pa.D
             names = schema.names
     except (pa.ArrowException, UnicodeError) as error:
         raise _unreadable(path, error) from error
+    needed = [name for name in options.needed if name not in given]
     if not options.transforms:
-        require_columns(str(path), options.needed, names)
-    types = {name: schema.field(name).type for name in options.needed if name in names}
+        require_columns(str(path), needed, names)
+    types = {name: schema.field(name).type for name in needed if name in names}
     for name in {options.user, options.item} & set(types):  # an id that looks like a date is text
         types[name] = pa.string() if pa.types.is_temporal(types[name]) else types[name]
     for column in {options.reward, options.propensity} & set(types):

@@ -121,7 +121,8 @@ def _file_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.Dat
 
 
 def _with_given(table: pa.Table, part: Part) -> pa.Table:
-    """Returns a table with the columns that the folders of a part give."""
+    """Returns a table with the columns that the folders of a part give, which stand for its own of that name."""
+    table = table.drop_columns([name for name in part.given if name in table.column_names])
     for name, value in part.given.items():
         table = table.append_column(name, pa.repeat(value, table.num_rows))
     return table
@@ -132,13 +133,15 @@ def _blocks_in(part: Part, options: TableOptions, guessed: Mapping[str, pa.DataT
     if kind == "Parquet" or (kind is None and file.suffix.lower() in _PARQUET):
         return _parquet_blocks(file, options, part.given)
     if is_json_lines(file):
-        return _json_blocks(file, options, guessed)
+        return _json_blocks(file, options, guessed, part.given)
     return _csv_blocks(file, options, guessed, part.given)
 
 
-def _json_blocks(path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType]) -> Iterator[Columns]:
+def _json_blocks(
+    path: Path, options: TableOptions, guessed: Mapping[str, pa.DataType], given: Mapping[str, pa.Scalar]
+) -> Iterator[Columns]:
     before, limits = 0, make_limits(options.limits)
-    for table in read_blocks_of_json(path, partial(opened_json, path, limits), options, guessed):
+    for table in read_blocks_of_json(path, partial(opened_json, path, limits), options, guessed, given):
         yield Columns(table, str(path), partial(_json_line, before))
         before += table.num_rows
 
