@@ -177,7 +177,7 @@ LAYOUTS = {
                 )
             },
             "2,756,101 views, carts and purchases",
-            "CC BY-NC-SA 4.0",
+            "see its page",
             "Retailrocket 2015, Recommender system dataset, Kaggle",
             "https://www.kaggle.com/datasets/retailrocket/ecommerce-dataset",
             time_unit="ms",

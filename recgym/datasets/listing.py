@@ -19,7 +19,7 @@ _FOLDERS = {  # sets with loaders of their own: content, licence, citation
     ),
     "obd": (
         "clicks under a random and a Thompson-sampling policy, with propensities",
-        "Apache-2.0 (the sample)",
+        "Apache-2.0 (the sample's repository)",
         "Saito et al. 2021, Open bandit dataset and pipeline, NeurIPS datasets and benchmarks",
     ),
     "tianchi": ("views, carts, likes and purchases of a shop", "see its page", "Tianchi competition 231721, round 2"),
