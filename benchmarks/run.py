@@ -44,6 +44,7 @@ def run(
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
+    n_jobs: int = 1,
 ) -> None:
     """Runs the entries of a suite that have no rows yet, then the paired differences.
 
@@ -54,6 +55,7 @@ def run(
         seed: Seed of training.
         device: Where agents learn.
         force: Whether to run what has rows already.
+        n_jobs: Processes that share the people of every evaluation; no value depends on it.
     """
     data = Data.load(suite)
     print(f"{suite.title}: {data.train} for training, {data.test.n_users:,} users for the table", flush=True)
@@ -62,17 +64,18 @@ def run(
         if not force and key in results.finished():
             print(f"  {entry.name}: has rows already; --force makes them again", flush=True)
             continue
-        evaluate(entry, data, results, seed, device, key)
+        evaluate(entry, data, results, seed, device, key, n_jobs)
     for a, b in suite.pairs:
         compare(a, b, data, results, seed, force)
 
 
-def evaluate(entry: Entry, data: Data, results: Results, seed: int, device: str, key: str) -> None:
+def evaluate(entry: Entry, data: Data, results: Results, seed: int, device: str, key: str, n_jobs: int = 1) -> None:
     """Builds one entry, evaluates it and stores its rows, values per user and learning curve."""
     suite = data.suite
     built = build(entry, data, seed, device)
-    ranking = recgym.evaluate_ranking(built.scorer, data.test, suite.k, n_last=suite.n_last, repeats=suite.repeats)
-    sessions = recgym.evaluate_sessions(built.scorer, data.env()) if suite.plays else ranking
+    asked: dict[str, Any] = {"n_last": suite.n_last, "repeats": suite.repeats}
+    ranking = recgym.evaluate_ranking(built.scorer, data.test, suite.k, n_jobs=n_jobs, **asked)
+    sessions = recgym.evaluate_sessions(built.scorer, data.env(), n_jobs=n_jobs) if suite.plays else ranking
     about = {
         **{"agent": entry.name, "seed": seed, "n_steps": entry.n_steps, "seconds": built.seconds, "key": key},
         **{"device": _device_name(built.device), "threads": _threads(), "config": dict(entry.config)},
@@ -250,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="a size that ends in seconds; rows go to runs/")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--n-jobs", type=int, default=1, help="processes that share the people of every evaluation")
     parser.add_argument("--out", type=Path, help=f"folder of the rows (default: {FOLDER})")
     parser.add_argument("--force", action="store_true", help="run again what has rows already")
     given = parser.parse_args(arguments)
@@ -273,7 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     suite = SUITES[given.suite].smoke() if given.smoke else SUITES[given.suite]
     rows: list[str | Entry] = [*_names(given.rows), *own]
     results = Results(folder / f"{suite.name}.csv")
-    run(suite, results, rows=rows, seed=given.seed, device=given.device, force=given.force)
+    how = {"seed": given.seed, "device": given.device, "force": given.force, "n_jobs": given.n_jobs}
+    run(suite, results, rows=rows, **how)
 
 
 if __name__ == "__main__":

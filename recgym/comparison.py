@@ -47,6 +47,7 @@ def compare(
     n_users: int | None = None,
     seed: int = 0,
     num_envs: int = 64,
+    n_jobs: int = 1,
     options: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Returns the difference of two policies in one environment, with common random numbers.
@@ -63,6 +64,7 @@ def compare(
         n_users: Sessions; fewer than users are a seeded choice of them, more let users come again. None is each once.
         seed: Of the users' luck.
         num_envs: Sessions side by side; no result depends on it.
+        n_jobs: Processes that share the sessions, see `evaluate_sessions`; no result depends on it.
         options: Options of the id, e.g. `{"split": "test"}`; not `action`, `observation` and `autoreset_mode`.
 
     Raises:
@@ -91,6 +93,6 @@ def compare(
                 f"got {type(env).__name__} with {found}, {mode}; make it so, or name its id"
             )
     policies = (knowing(policy, env) if isinstance(policy, str) else policy for policy in (policy_a, policy_b))
-    a, b = (evaluate_sessions(policy, env, n_sessions=n_users, seed=seed) for policy in policies)
+    a, b = (evaluate_sessions(policy, env, n_sessions=n_users, seed=seed, n_jobs=n_jobs) for policy in policies)
     difference = a.difference(b, "session_return")
     return Comparison(difference, a.returns, b.returns, a.users, len(np.unique(a.who)))

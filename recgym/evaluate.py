@@ -20,6 +20,7 @@ from recgym.log import InteractionLog
 from recgym.metrics import Interval
 from recgym.options import check_seed
 from recgym.policies import Scorer
+from recgym.processes import in_processes, jobs_for, shares
 from recgym.questions import Questions, held_out_sets, next_items
 from recgym.scoring import ScoreFunction, as_scores, score_function, top_items, unseen_items
 
@@ -132,6 +133,7 @@ def evaluate_ranking(
     by: str | None = None,
     seed: int = 0,
     batch_size: int = 256,
+    n_jobs: int = 1,
 ) -> Ranking:
     """Returns how a scorer ranks the item each user really took next: hit_rate@k, ndcg@k, mrr per user, and coverage.
 
@@ -167,6 +169,9 @@ def evaluate_ranking(
         seed: Seed of the negatives, and of chance among equal scores at the end of a list (coverage and Gini only; hits
             and ranks count ties by expectation).
         batch_size: Histories scored at a time; no value depends on it, beyond rounding in the scorer's own arithmetic.
+        n_jobs: Processes that share the batches, see `recgym.processes`. Values are the same to the bit for a scorer
+            that depends on the history alone and computes in one thread (`OMP_NUM_THREADS=1`); more threads may round
+            otherwise. One that says `in_order` is asked by one process.
 
     Raises:
         DataError: if the scorer's items or rewards are not the log's, its scores have a wrong shape, hold NaN or plus
@@ -185,7 +190,7 @@ def evaluate_ranking(
             log = next_items(log, n_last=n_last, n_negatives=n_negatives, seed=seed, **options)
     source, totals = log.log, {}
     score = score_function(scorer, source.item_ids, source.reward, source.name, source.user_ids)
-    ranks, lists = _ranked(score, log, k, seed, batch_size)
+    ranks, lists = _ranked(score, log, k, seed, batch_size, jobs_for(scorer, n_jobs))
     if len(lists):
         n_items = source.n_items
         totals = {f"coverage@{k}": metrics.coverage(lists, n_items), f"gini@{k}": metrics.gini(lists, n_items)}
@@ -194,12 +199,13 @@ def evaluate_ranking(
 
 
 def _ranked(
-    score: ScoreFunction, asked: Questions, k: int, seed: int, batch_size: int
+    score: ScoreFunction, asked: Questions, k: int, seed: int, batch_size: int, n_jobs: int
 ) -> tuple[metrics.Ranks, np.ndarray]:
     """Returns the ranks of all targets (N,), and a list after each history (M, k) unless candidates are given."""
     log, starts = asked.log, np.append(asked.starts, len(asked.users))
-    ranks, lists = [], [np.empty((0, k), dtype=np.int64)]
-    for first in range(0, len(starts) - 1, batch_size):
+
+    def batch(number: int) -> tuple[list[metrics.Ranks], np.ndarray]:
+        first, lists = number * batch_size, np.empty((0, k), dtype=np.int64)
         begin = starts[first : first + batch_size + 1]  # of the questions of these histories, and the end
         users, positions = asked.users[begin[:-1]], asked.positions[begin[:-1]]
         history = histories(log, users, positions)
@@ -209,12 +215,17 @@ def _ranked(
         if asked.candidates is None:
             allowed = unseen_items(history.items if asked.masked else history.items[:, :0], log.n_items)
             keys = np.stack([np.full(len(users), seed), users, positions], axis=1)
-            lists.append(top_items(scores, allowed, k, keys))
+            lists = top_items(scores, allowed, k, keys)
         at_once = max(1, _SCORES_AT_ONCE // log.n_items)
-        for row in range(begin[0], begin[-1], at_once):
-            rows = np.arange(row, min(row + at_once, begin[-1]))
-            ranks.append(_ranks_of(scores, whose[rows - begin[0]], asked, rows, allowed))
-    return metrics.Ranks(*(np.concatenate(part) for part in zip(*ranks, strict=True))), np.concatenate(lists)
+        blocks = (np.arange(row, min(row + at_once, begin[-1])) for row in range(begin[0], begin[-1], at_once))
+        return [_ranks_of(scores, whose[rows - begin[0]], asked, rows, allowed) for rows in blocks], lists
+
+    found = in_processes(batch, -(-(len(starts) - 1) // batch_size), n_jobs)
+    ranks = [part for parts, _ in found for part in parts]
+    return (
+        metrics.Ranks(*(np.concatenate(part) for part in zip(*ranks, strict=True))),
+        np.concatenate([np.empty((0, k), dtype=np.int64), *(lists for _, lists in found)]),
+    )
 
 
 def _ranks_of(
@@ -252,7 +263,12 @@ def _as_ranking(ranks: metrics.Ranks, asked: Questions, rows: np.ndarray, k: int
 
 
 def evaluate_sessions(
-    scorer: Scorer | ScoreFunction, env: RecVectorEnv, *, n_sessions: int | None = None, seed: int = 0
+    scorer: Scorer | ScoreFunction,
+    env: RecVectorEnv,
+    *,
+    n_sessions: int | None = None,
+    seed: int = 0,
+    n_jobs: int = 1,
 ) -> SessionReturns:
     """Returns what sessions earn that show, at every step, the k allowed items of highest score.
 
@@ -265,6 +281,9 @@ def evaluate_sessions(
         env: With `action="item"`, `observation="history"` and autoreset `"Disabled"` or `"SameStep"`. Left mid-session.
         n_sessions: How many sessions; fewer than users are a seeded choice of them, more let users come again.
         seed: Seed of users' luck, of chance among equal scores, and of that choice.
+        n_jobs: Processes that share the sessions, each with an environment like this; no result depends on it, as none
+            does on `env.num_envs`. Where it is above 1, `env` may be left as it was. A scorer that says `in_order`, as
+            what depends on the calls before must, is asked by one process.
 
     Raises:
         DataError: if the environment or the scorer is not as above.
@@ -276,6 +295,19 @@ def evaluate_sessions(
         scorer, env.catalog.item_ids, env.catalog.reward, "the environment's catalog", env.users.user_ids
     )
     users, seeds = _plan(env.users.servable, n_sessions, seed)  # (n,)
+    n, n_jobs = len(users), jobs_for(scorer, n_jobs)
+    parts = shares(n, n_jobs)
+    played = in_processes(lambda part: _play(score, env, users[parts[part]], seeds[parts[part]]), len(parts), n_jobs)
+    returns, lengths, items = (np.concatenate(part) for part in zip(*played, strict=True))
+    values = {"session_return": returns, "session_length": lengths.astype(np.float64)}
+    protocol = f"{n} sessions of at most {env.horizon} steps, seed {seed}"
+    return SessionReturns(values, {}, users, protocol, items, people=people_of(env.users, users))
+
+
+def _play(
+    score: ScoreFunction, env: RecVectorEnv, users: np.ndarray, seeds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plays a session of each user; returns what they earned (n,), their steps (n,), what was shown (n, steps, k)."""
     n, n_items = len(users), env.catalog.n_items
     returns, lengths = np.zeros(n), np.zeros(n, dtype=np.int64)
     items = np.full((n, env.horizon, env.k), n_items, dtype=np.int64)
@@ -299,9 +331,7 @@ def evaluate_sessions(
             begun = min(begun + len(following), n)
             options = {"user": users[session], "reset_mask": done}
             observation, _ = env.reset(seed=seeds[session].tolist(), options=options)
-    values = {"session_return": returns, "session_length": lengths.astype(np.float64)}
-    protocol = f"{n} sessions of at most {env.horizon} steps, seed {seed}"
-    return SessionReturns(values, {}, users, protocol, items, people=people_of(env.users, users))
+    return returns, lengths, items
 
 
 def _slate(

@@ -41,6 +41,7 @@ from recgym.log import InteractionLog
 from recgym.log.shares import repeat_share
 from recgym.metrics import Interval
 from recgym.policies import Popularity, Uniform
+from recgym.processes import in_processes
 from recgym.questions import ASK_ABOVE
 from recgym.recent import Recency
 from recgym.registry import KINDS, make_batch, takes_split
@@ -134,7 +135,13 @@ def write(floors: Iterable[Floor], path: Path = PATH) -> None:
 
 
 def measure(
-    env_id: str, *, plan: bool = True, n_sessions: int = N_SESSIONS, only: Sequence[str] | None = None, **options: Any
+    env_id: str,
+    *,
+    plan: bool = True,
+    n_sessions: int = N_SESSIONS,
+    only: Sequence[str] | None = None,
+    n_jobs: int = 1,
+    **options: Any,
 ) -> list[Floor]:
     """Returns the floors of an id, measured on its held-out users where it has any; all policies meet the same ones.
 
@@ -143,6 +150,7 @@ def measure(
         plan: Whether to run the planner too, which takes minutes.
         n_sessions: Sessions of each policy but the planner, at most.
         only: Names of the policies to play; None: all there are.
+        n_jobs: Processes that share the policies; no number depends on it.
         **options: Options of the id, e.g. smaller data.
 
     Raises:
@@ -164,7 +172,13 @@ def measure(
         imagining[_AS_MANY] = policies["greedy"]
     runs = [(name, policy, n_sessions) for name, policy in policies.items()]
     runs += [(name, policy, few) for name, policy in imagining.items()] if plan else []
-    found = {name: evaluate_sessions(policy, env, n_sessions=n, seed=SEED) for name, policy, n in runs}
+
+    def play(number: int) -> SessionReturns:
+        _, policy, n = runs[number]
+        return evaluate_sessions(policy, env, n_sessions=n, seed=SEED)
+
+    played = in_processes(play, len(runs), n_jobs)
+    found = {name: one for (name, *_), one in zip(runs, played, strict=True)}
     how = "half of the people held out" if generated and "test_size" not in options else ""
     return [*_rows(env_id, found, how), *_planning(env_id, found, how, planning.greed_is_best(env))]
 

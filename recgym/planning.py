@@ -144,6 +144,7 @@ def planner(env: RecVectorEnv, imagined: Imagined | None = None, seed: int = 0) 
         scores[better] = _as_scores(first[best[better], better], scores[better])
         return scores
 
+    vars(score)["in_order"] = True  # what is imagined depends on how often it was asked
     return score
 
 

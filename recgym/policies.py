@@ -68,6 +68,8 @@ class Uniform:
         DataError: if `item_ids` is no sequence of ids.
     """
 
+    in_order = True  # several processes would draw the same numbers
+
     def __init__(self, item_ids: np.ndarray, seed: int = 0, reward: str = "scaled") -> None:
         check_item_ids(item_ids)
         self.item_ids = np.asarray(item_ids)

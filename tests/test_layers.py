@@ -16,6 +16,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.download": 2,
     "recgym.metrics": 1,
     "recgym.options": 1,
+    "recgym.processes": 2,
     "recgym.rewards": 1,
     "recgym.disk": 0,
     "recgym.locks": 0.5,

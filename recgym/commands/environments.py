@@ -33,6 +33,7 @@ def add_ids(parser: argparse.ArgumentParser) -> None:
     """Adds any number of ids."""
     parser.add_argument("id", nargs="*", help="by default all whose data are on this machine")
     parser.add_argument("--out", type=Path, help="file to keep them in (default: floors.csv in the cache folder)")
+    parser.add_argument("--n-jobs", type=int, default=1, help="processes that share the policies (default: 1)")
 
 
 def show_all(options: argparse.Namespace) -> int:
@@ -100,7 +101,7 @@ def floors(options: argparse.Namespace) -> int:
     asked = [_known(name) for name in options.id] or sorted(name for name in _ids() if "/Table-" not in name)
     for name in asked:
         try:
-            floors = measure(name)
+            floors = measure(name, n_jobs=options.n_jobs)
         except MissingDataError:
             if options.id:
                 raise
