@@ -265,6 +265,10 @@ def _check(policy: Any, env: RecVectorEnv, n_sessions: int) -> None:
         raise DataError(
             f"the environment must have observation='history', got {env.observation!r}; make it with that option"
         )
+    if env.delay:
+        raise DataError(
+            f"a log needs answers beside what was shown, got an environment of delay={env.delay}; make it without"
+        )
     if n_sessions < 1:
         raise DataError(f"n_sessions must be at least 1, got {n_sessions}; ask for some")
     if not np.array_equal(policy.item_ids, env.catalog.item_ids) or policy.reward != env.catalog.reward:

@@ -36,6 +36,10 @@ class Infos:
             "answered": now.answered.copy(),
             "item_rewards": now.worth.copy(),
         }
+        if now.behaviours.shape[2]:
+            columns["behaviours"] = now.behaviours.copy()
+        if now.late is not None:
+            columns |= {"shown": now.shown.copy(), "late_rewards": now.rest.copy()}
         if self.candidates is not None:
             listed = np.array(now.candidates(), dtype=np.int64)  # (B, C)
             columns["candidates"] = listed if self.candidates == "index" else self.catalog.table[listed]  # (B, C, d)

@@ -9,7 +9,9 @@ from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
 from recgym import datasets
+from recgym.worlds.further import further as traits
 
+_NOT_TRAITS = ("users", "catalog", "frame_size", "everyone")
 _ELSEWHERE = re.compile(r"$|See there|As (in|of|for) `|None or a model of `")
 _ARRAYS = ("reach", "over", "known", "before")  # of users made by hand, in no id
 _NO_OPTIONS = ("num_envs", "users", "catalog", "recipe", "log", "vectors", "folder", "render_mode")
@@ -45,6 +47,7 @@ def world_options(world: Any, given: Mapping[str, Any]) -> dict[str, Option]:
     sources = getattr(inspect.getmodule(world), "FURTHER", {})
     further = [own_options(source) for source in sources]
     found = own_options(world)
+    found |= {name: one for name, one in own_options(traits).items() if name not in found and name not in _NOT_TRAITS}
     for names, options in zip(sources.values(), further, strict=True):
         found |= {
             name: option

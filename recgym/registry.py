@@ -54,6 +54,7 @@ from recgym.render import METADATA
 if TYPE_CHECKING:
     from recgym.catalog import Catalog
     from recgym.env import RecEnv, RecVectorEnv
+    from recgym.log import InteractionLog
     from recgym.users.base import UserModel
 
 DATASETS = {  # name in ids -> name for `recgym.datasets.load`
@@ -467,10 +468,18 @@ def _sources(options: Mapping[str, Any]) -> list[Any]:
 
 @lru_cache(maxsize=8)
 def _loaded(options: str, _sources: str) -> tuple[Catalog, UserModel]:
+    from recgym.worlds.further import further
+
     given = json.loads(options)
     world = given.pop("world", "frame")
     make = world_of(world)
     taken = inspect.signature(make).parameters
+    traits = inspect.signature(further).parameters.values()
+    more = {
+        one.name: given.pop(one.name)
+        for one in traits
+        if one.kind is one.KEYWORD_ONLY and one.name in given and one.name not in taken
+    }
     unknown = sorted(set(given) - set(taken))
     if unknown and not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
         words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"
@@ -479,4 +488,15 @@ def _loaded(options: str, _sources: str) -> tuple[Catalog, UserModel]:
             f"drop those ({words})"
         )
     catalog, users = make(**given)
-    return catalog, users
+    everyone = partial(_everyone, given) if "dataset" in given else None
+    return catalog, further(catalog, users, given["frame_size"], everyone, **more) if more else users
+
+
+def _everyone(given: Mapping[str, Any]) -> InteractionLog:
+    """Returns the whole data set that options of a world name."""
+    from recgym import datasets
+    from recgym.option_docs import data_options
+
+    name = given["dataset"]
+    options = {*data_options(name), "users"}
+    return datasets.load(name, **{option: given[option] for option in options if option in given})

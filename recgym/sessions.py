@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,10 +11,56 @@ from recgym.errors import DataError
 from recgym.rng import RowRandom
 
 if TYPE_CHECKING:
-    from recgym.users.base import Response, UserModel
+    from recgym.users.base import UserModel
 
 ALL = slice(None)
 _CHANGING = ("user", "items", "rewards", "seen", "slate", "answered", "worth", "total")
+
+
+class Feedback(NamedTuple):
+    """What is known of a slate once its answers are: the slate, and its answers' names as in `Response`."""
+
+    slate: np.ndarray
+    answered: np.ndarray
+    worth: np.ndarray
+    behaviours: np.ndarray
+    enters: np.ndarray
+    enter_items: np.ndarray
+    enter_rewards: np.ndarray
+
+
+class Late:
+    """Answers under way: each arrives `delay` steps after its slate was shown.
+
+    Attributes:
+        arrays: The fields of `Feedback` of the last slates (B, delay, ...), oldest first; empty before the first slate.
+    """
+
+    def __init__(self, n_rows: int, delay: int, n_items: int) -> None:
+        self.n_rows, self.delay, self.n_items = n_rows, delay, n_items
+        self.arrays: list[np.ndarray] = []
+
+    def forget(self, rows: Any) -> None:
+        """Empties the rows (an index array or slice) of sessions that begin."""
+        for number, array in enumerate(self.arrays):
+            array[rows] = 0 if number else self.n_items  # the first is the slate
+
+    def exchange(self, new: Feedback) -> Feedback:
+        """Takes what will be known of the slate shown now, returns what is of the one shown `delay` steps ago."""
+        parts = [np.asarray(part) for part in new]
+        if not self.arrays:
+            self.arrays = [np.zeros((self.n_rows, self.delay, *part.shape[1:]), part.dtype) for part in parts]
+            self.forget(slice(None))
+        known = Feedback(*(array[:, 0].copy() for array in self.arrays))
+        for array, part in zip(self.arrays, parts, strict=True):
+            array[:, :-1] = array[:, 1:].copy()
+            array[:, -1] = part
+        return known
+
+    def waiting(self) -> Iterator[Feedback]:
+        """Yields what will be known of the slates that have no answer yet, oldest first."""
+        for place in range(self.delay if self.arrays else 0):
+            yield Feedback(*(array[:, place] for array in self.arrays))
 
 
 class Sessions:
@@ -28,14 +74,26 @@ class Sessions:
         items: Frames (B, F) int32, oldest first, padded on the left with n_items.
         rewards: Rewards of the frames (B, F) float32.
         seen: Items shown or in a frame (B, n_items + 1) bool; the last column means nothing.
-        slate: What was shown last (B, k) int64, n_items before the first step.
+        slate: What was shown last, and its answers are known (B, k) int64; n_items before the first step.
         answered: Which of it was answered (B, k) bool.
         worth: What each place of it earned (B, k) float64; the step's reward is their sum.
+        behaviours: Which behaviours went with each answer (B, k, m) bool; m is 0 where there are none.
         total: Sum of rewards in the session (B,) float64.
+        late: Answers that have not arrived; None where they come at once, as the two after it are of no use then.
+        shown: What was shown last (B, k) int64, whether its answers have arrived or not.
+        rest: What came at the end of a session for the slates still to be answered (B,) float64.
     """
 
     def __init__(
-        self, users: UserModel, n_rows: int, frame_size: int, k: int, horizon: int, repeats: str, miss_reward: float
+        self,
+        users: UserModel,
+        n_rows: int,
+        frame_size: int,
+        k: int,
+        horizon: int,
+        repeats: str,
+        miss_reward: float,
+        delay: int = 0,
     ) -> None:
         n_items = users.n_items
         self.users = users
@@ -50,10 +108,17 @@ class Sessions:
         self.answered = np.zeros((n_rows, k), dtype=bool)
         self.worth = np.zeros((n_rows, k), dtype=np.float64)
         self.total = np.zeros(n_rows, dtype=np.float64)
+        self.behaviours = np.zeros((n_rows, k, len(getattr(users, "behaviours", ()))), dtype=bool)
+        self.shown, self.rest = self.slate.copy(), self.total.copy()
+        self.late = Late(n_rows, delay, n_items) if delay else None
         self._may_run_out = repeats == "mask" and n_items < frame_size + horizon * (k + 1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "users": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        nothing = np.zeros((*state["slate"].shape, 0), dtype=bool)
+        self.__dict__.update({"late": None, "behaviours": nothing, **state})  # earlier releases had neither
 
     @property
     def n_items(self) -> int:
@@ -83,10 +148,16 @@ class Sessions:
         self.answered[rows] = False
         self.worth[rows] = 0.0
         self.total[rows] = 0.0
+        self.behaviours[rows] = False
+        if self.late is not None:
+            self.late.forget(rows)
+            self.shown[rows], self.rest[rows] = self.n_items, 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that changes, as arrays; what the user model remembers under `state`, in its order."""
-        own = {name: getattr(self, name) for name in _CHANGING}
+        own = {name: getattr(self, name) for name in self._changing}
+        if self.late is not None:
+            own["late"] = self.late.arrays
         random = {name: getattr(self.random, name) for name in ("key", "episode", "step")}
         return own | {"random": random, "state": None if self.state is None else list(self.state)}
 
@@ -96,19 +167,30 @@ class Sessions:
         Raises:
             DataError: if it is of another number of rows, or another user model.
         """
-        given, remembered = {name: np.array(state[name]) for name in _CHANGING}, state["state"]
-        own = [getattr(self, name).shape for name in _CHANGING]
-        if [array.shape for array in given.values()] != own or (remembered and len(remembered) != len(self.state)):
+        given, remembered = {name: np.array(state[name]) for name in self._changing if name in state}, state["state"]
+        own = [getattr(self, name).shape for name in self._changing]
+        late = [np.shape(array)[:2] for array in state.get("late", ())]
+        as_late = {(len(self.user), self.late.delay)} if self.late is not None and late else set()
+        other = [array.shape for array in given.values()] != own or {*late} != as_late
+        if other or (remembered and len(remembered) != len(self.state)):
             raise DataError(
                 f"sessions must be of {len(self.user)} rows, {self.n_items} items and the same user model, got "
                 f"{len(given['user'])} rows and {given['seen'].shape[1] - 1} items; make the environment as it was"
             )
         for name, array in given.items():
             setattr(self, name, array)
+        if self.late is not None:
+            self.late.arrays = [np.array(array) for array in state.get("late", ())]
         for name, array in state["random"].items():
             setattr(self.random, name, np.array(array))
         kept = [None if part is None else np.array(part) for part in remembered or ()]
         self.state = type(self.state)(*kept) if remembered else None
+
+    @property
+    def _changing(self) -> tuple[str, ...]:
+        """Names of the arrays that change, where they are of use."""
+        further = ("behaviours",) if self.behaviours.shape[2] else ()
+        return (*_CHANGING, *further, *(("shown", "rest") if self.late is not None else ()))
 
     def candidates(self) -> Any:
         """Returns the items that the user model lets be shown now (B, C) int, or None for all."""
@@ -131,16 +213,31 @@ class Sessions:
         self.state, response = self.users.respond(self.random, ALL, self.state, offered, candidates)
         worth = np.where(response.answered, response.rewards.astype(np.float64), self.miss_reward)  # (B, k)
         worth[void] = 0.0
-        rewards = worth.sum(axis=1)
-        self._enter(response)
-        self.slate, self.answered, self.worth = slate, response.answered, worth
-        self.total += rewards
+        gone_with = self.behaviours[:, :, :0] if response.behaviours is None else response.behaviours
+        now = Feedback(slate, response.answered, worth, gone_with, *response[2:5])
+        if self.late is not None:
+            self.shown, now = slate, self.late.exchange(now)
+        self._enter(now)
+        self.slate, self.answered, self.worth, self.behaviours = now[:4]
+        rewards = now.worth.sum(axis=1)
         self.random.step += 1
         terminated = response.left
         truncated = response.ended | (self.random.step >= self.horizon)
         if self.repeats == "mask":
             truncated |= self._left_to_show() < slate.shape[1]
+        if self.late is not None:
+            self.rest = self._all_that_is_late(terminated | truncated)
+            rewards = rewards + self.rest
+        self.total += rewards
         return rewards, terminated, truncated & ~terminated
+
+    def _all_that_is_late(self, done: np.ndarray) -> np.ndarray:
+        """Lets all answers arrive in rows that are done (B,) bool; returns what they earn (B,)."""
+        rest = np.zeros(len(done))
+        for one in self.late.waiting() if self.late is not None and done.any() else ():
+            self._enter(one._replace(enters=one.enters & done[:, None]))
+            rest += np.where(done, one.worth.sum(axis=1), 0.0)
+        return rest
 
     def _left_to_show(self) -> Any:
         """Returns how many unseen items each row could show now (B,), or n_items where no row can run out of them."""
@@ -170,14 +267,14 @@ class Sessions:
         listed[np.arange(len(candidates))[:, None], candidates] = True
         return listed
 
-    def _enter(self, response: Response) -> None:
+    def _enter(self, known: Feedback) -> None:
         """Pushes what happened into the frames from the right, one event of each row at a time."""
-        for place in range(response.enters.shape[1]):
-            rows = np.flatnonzero(response.enters[:, place])
+        for place in range(known.enters.shape[1]):
+            rows = np.flatnonzero(known.enters[:, place])
             if len(rows):
-                item = response.enter_items[rows, place]
+                item = known.enter_items[rows, place]
                 self.items[rows] = np.concatenate([self.items[rows, 1:], item[:, None]], axis=1)
-                reward = response.enter_rewards[rows, place]
+                reward = known.enter_rewards[rows, place]
                 self.rewards[rows] = np.concatenate([self.rewards[rows, 1:], reward[:, None]], axis=1)
                 self.seen[rows, item] = True
 

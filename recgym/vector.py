@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 
 from recgym.actions import ActionMapper, EmbeddingActions, ItemActions
 from recgym.catalog import Catalog
+from recgym.context import Context
 from recgym.errors import ActionError, DataError
 from recgym.infos import Infos
 from recgym.options import (
@@ -26,6 +27,7 @@ from recgym.options import (
     check_items,
     check_sizes,
     check_slate,
+    is_whole,
     reset_mask,
     row_seeds,
 )
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 ACTIONS = ("embedding", "item")
 REPEATS = ("mask", "zero", "allow")
+_DERIVED = ("mapper", "_infos", "_beside")  # made of the parameters
 Recipe = Callable[[], tuple[Catalog, "UserModel"]]  # makes the parameters anew, so that a pickle need not hold them
 
 
@@ -61,6 +64,7 @@ class RecVectorEnv(VectorEnv):
     | `observation="user_history"` | the same and `user` Discrete(n_users), the index of `infos["user"]` |
     | `observation="sequence"` | that of `"history"` and `length` Discrete(F+1): how many of the last are events |
     | `observation="sequence_embeddings"` | `embeddings` Box -1..1 (F, d) float32, `reward_history` and `length` |
+    | any, and `context` | Dict: the same (a frame as `frame`), and what is asked for, see `recgym.context.Context` |
     | `action="embedding"` | Box -1..1 (d,) float32: the k nearest items by `mapper` are shown |
     | `action="item"` | Discrete(n), or MultiDiscrete of k of them |
 
@@ -78,7 +82,13 @@ class RecVectorEnv(VectorEnv):
 
     **Infos**, the same keys at every reset and step: `user` (index), `user_id`, `items` (k,) (the slate; n before the
     first), `item_ids` (k,), `answered` (k,) bool, `item_rewards` (k,) (what each place earned); `candidates` (C,)
-    under `candidate_infos`.
+    under `candidate_infos`; `behaviours` (k, m) bool, which of the users' `behaviours` went with each answer, if they
+    have any.
+
+    **Delay.** With `delay` = n the answers to a slate arrive n steps later: the reward of a step, `answered`,
+    `item_rewards` and what enters the frame are those of the slate shown n steps ago, which `items` names then (n_items
+    before); `shown` is the one shown last. When a session ends all that is under way arrives at once: `late_rewards` of
+    the reward are of it. So the rewards of a session sum to what they would without.
 
     **Reset options**: `user`, an index or one per row; `reset_mask` (B,) bool, the rows to reset.
 
@@ -101,6 +111,8 @@ class RecVectorEnv(VectorEnv):
         old_keys: Whether `item_history` and `reward_history` are called `items` (a Box) and `rewards`, as in `-v0`.
         candidate_infos: Whether infos hold `candidates`, what may be shown next: `"index"` (C,), padded with n, or
             `"vector"` (C, d); None: not. For users who have candidates.
+        context: What observations hold besides: some of `"user"`, `"time"`, `"candidates"` and `"candidate_vectors"`.
+        delay: Steps until the answers to a slate arrive.
         repeats: `"mask"`, `"zero"` or `"allow"`.
         miss_reward: What an item earns that is shown for the first time and not answered.
         autoreset_mode: `"NextStep"`, `"SameStep"` or `"Disabled"`, or Gymnasium's enum.
@@ -129,6 +141,8 @@ class RecVectorEnv(VectorEnv):
         observation: str = "frame",
         old_keys: bool = False,
         candidate_infos: str | None = None,
+        context: Sequence[str] = (),
+        delay: int = 0,
         repeats: str = "mask",
         miss_reward: float = 0.0,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -145,6 +159,8 @@ class RecVectorEnv(VectorEnv):
         limit = horizon if max_episode_steps in (None, -1) else max_episode_steps
         check_sizes(num_envs=num_envs, frame_size=frame_size, horizon=horizon, k=k, max_episode_steps=limit)
         check_finite(miss_reward=miss_reward)
+        if not is_whole(delay) or delay < 0:
+            raise DataError(f"delay must be a whole number of at least 0, got {delay!r}; give steps")
         check_items(users.item_ids, catalog.item_ids, frame_size + k)
         check_slate(k, getattr(users, "n_candidates", None))
         self.num_envs = num_envs
@@ -153,17 +169,18 @@ class RecVectorEnv(VectorEnv):
         self.horizon = min(horizon, limit)
         self.action, self.observation, self.repeats = action, observation, repeats
         self.old_keys, self.candidate_infos = old_keys, candidate_infos
-        self.miss_reward = miss_reward
+        self.miss_reward, self.delay = miss_reward, delay
+        self.context = [context] if isinstance(context, str) else list(context)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
         self._mapper_options: dict[str, Any] = {"mapper": mapper, "approximate_above": approximate_above}
-        self.single_observation_space = observation_space(
-            observation, catalog, frame_size, users.reward_range, len(users.user_ids), old_keys
+        self._sessions = Sessions(users, num_envs, frame_size, k, self.horizon, repeats, miss_reward, delay)
+        self._derive()
+        self.single_observation_space = self._beside.space(
+            observation_space(observation, catalog, frame_size, users.reward_range, len(users.user_ids), old_keys)
         )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._sessions = Sessions(users, num_envs, frame_size, k, self.horizon, repeats, miss_reward)
-        self._derive()
         self.single_action_space = self.mapper.single_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.seeded = False  # whether the rows have keys
@@ -177,6 +194,7 @@ class RecVectorEnv(VectorEnv):
             else EmbeddingActions(self.catalog, self.k, **self._mapper_options)
         )
         self._sessions.users = self.users
+        self._beside = Context(self.context, self.users, self.catalog, self.frame_size)
         self._infos = Infos(self.catalog, self.users.user_ids, self.candidate_infos)
 
     # -- Gymnasium's interface -------------------------------------------------------------------------------------
@@ -319,19 +337,20 @@ class RecVectorEnv(VectorEnv):
         self.seeded = True
 
     def _observation(self, rows: Any = ALL) -> Any:
-        return observe(self.observation, self.catalog, self._sessions, rows, self.old_keys)
+        plain = observe(self.observation, self.catalog, self._sessions, rows, self.old_keys)
+        return self._beside.beside(plain, self._sessions, rows)
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = {"mapper", "_infos"} | ({"catalog", "users"} if self.recipe else set())
+        left_out = {*_DERIVED} | ({"catalog", "users"} if self.recipe else set())
         state = {name: value for name, value in self.__dict__.items() if name not in left_out}
         return state | ({"made_of": self._made_of()} if self.recipe else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         made_of = state.pop("made_of", None)  # earlier releases kept none
-        self.__dict__.update(state)
+        self.__dict__.update({"context": [], "delay": 0, **state})  # earlier releases had neither
         if self.recipe:
             self.catalog, self.users = self.recipe()
             changed = [] if made_of is None else [name for name, one in self._made_of().items() if one != made_of[name]]
@@ -355,8 +374,7 @@ class RecVectorEnv(VectorEnv):
     def __deepcopy__(self, memo: dict[int, Any]) -> RecVectorEnv:
         memo |= {id(shared): shared for shared in (self.catalog, self.users, self.recipe)}  # parameters are not copied
         made = memo[id(self)] = object.__new__(type(self))
-        left_out = ("mapper", "_infos")
-        own = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        own = {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
         made.__dict__.update(deepcopy(own, memo))
         made._derive()
         return made

@@ -46,6 +46,7 @@ LAYERS = {  # module or folder -> layer; a file may import only from layers belo
     "recgym.sessions": 5,
     "recgym.spaces": 5,
     "recgym.infos": 5.5,
+    "recgym.context": 5.2,
     "recgym.vector": 6,
     "recgym.env": 7,
     "recgym.evaluate": 8,

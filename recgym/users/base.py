@@ -29,6 +29,15 @@ class Response(NamedTuple):
     enter_rewards: Any  # (B, m) float32: the reward that enters with it
     left: Any  # (B,) bool: the user's story ended (`terminated`)
     ended: Any  # (B,) bool: nothing more is known of the user (`truncated`)
+    behaviours: Any = None  # (B, k, m) bool: which of the model's `behaviours` go with each answer, where it has any
+
+
+class Clock(NamedTuple):
+    """What time it is for B users."""
+
+    hour: Any  # (B,) int 0..23
+    weekday: Any  # (B,) int 0..6, from Monday
+    day: Any  # (B,) float: days since the session began
 
 
 class UserModel(Protocol):
@@ -48,6 +57,13 @@ class UserModel(Protocol):
       n_items being no item and C no column; None, or no such method: slates are searched (`recgym.best_slates`);
     - `memoryless = True`: no answer depends on what was shown before;
     - `greed_is_best(k, repeats)`: whether no policy earns more than a greedy one, where misses earn nothing.
+
+    And where there is such a thing:
+
+    - `when(state)`: the `Clock`, for `context=["time"]`;
+    - `features` (n_users, m) float32: what is known of every user, for `context=["user"]`;
+    - `behaviours`: names of what goes with an answer, which responses tell of;
+    - `story(state)`: what a picture shows of every row, as `(name, value, lowest, highest)`.
 
     Attributes:
         n_items: Number of items.

@@ -54,7 +54,7 @@ class Clicks:
         """Returns which places are clicked (B, k) bool.
 
         Args:
-            wanted: Which items the user would answer (B, k) bool; False for an empty place.
+            wanted: Which items the user would answer (B, k) bool, or how likely; False for an empty place.
             random: Streams of all rows.
             rows: The B rows, an index array or slice.
         """
@@ -65,7 +65,7 @@ class Clicks:
         return hits & (np.cumsum(hits, axis=1) == 1) if self.model == "cascade" else hits
 
     def probabilities(self, wanted: Any) -> np.ndarray:
-        """Returns the probability of a click on each place (B, k), for which items would be answered (B, k) bool."""
+        """Returns the probability of a click on each place (B, k); `wanted` as of `draw`."""
         chance = self._chance(wanted)
         return first_only(chance) if self.model == "cascade" else chance
 
@@ -73,19 +73,19 @@ class Clicks:
         """Returns the columns (B, k) of the slate that earns most, see `recgym.users.assortment`.
 
         Args:
-            wanted: Which items the user would answer (B, C) bool.
+            wanted: Which items the user would answer (B, C) bool, or how likely.
             gain: What an answer is worth, less a miss (B, C).
             offered: Which items may be shown (B, C) bool.
             k: Places.
         """
-        chance = np.where(wanted, self.attraction, 0.0)
+        chance = wanted * self.attraction
         best = assortment.in_cascade if self.model == "cascade" else assortment.by_place
         return best(chance, gain, offered, k)
 
     def _chance(self, wanted: Any) -> np.ndarray:
         """Returns the probability (B, k) of a click on each place if nothing were clicked above it."""
         look = self.examination ** np.arange(wanted.shape[1]) if self.model == "position" else 1.0
-        return np.where(wanted, self.attraction * look, 0.0)
+        return np.asarray(wanted * (self.attraction * look))
 
 
 def first_only(chance: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from recgym.store import readable
 from recgym.users import assortment, files
 from recgym.users.answers import Answers
 from recgym.users.base import START_STREAM, Opening, Response
+from recgym.users.clicks import Clicks
 from recgym.users.factors import Factors
 from recgym.users.fitted_on import FittedOn, Seen
 from recgym.users.guards import Guards
@@ -52,6 +53,9 @@ class LearnedUsers:
     **History.** What a factorisation (`"mf"`) answers depends on nothing that was shown in the session: it is a bandit
     with a horizon, in which only leaving and the rule on repeats join one step to the next (`memoryless`). Answers of
     a sequential model follow from the history.
+
+    **Places.** After `looking(clicks)` an item is answered only where that model of `Clicks` has it clicked, by its
+    place in the slate; logs of answers do not tell of places, so nothing of it is fitted.
 
     **Known items.** After `knowing(log)` what a person has in that log counts as seen from the first step on: the model
     has learned these answers by heart.
@@ -99,6 +103,7 @@ class LearnedUsers:
         self.servable = np.flatnonzero((recent[0] < self.n_items).any(axis=1))
         self.log_range = self.reward_range = reward_range
         self.guards = Guards()
+        self.clicks: Clicks | None = None
         self._gaps = np.diff(levels).astype(np.float64)
 
     @property
@@ -155,12 +160,17 @@ class LearnedUsers:
             chance = 1.0 - below[..., 0].mean(axis=2).astype(np.float64)
             paid = paid + (1.0 - chance) * (means.mean(axis=2) - self.levels[0]) / np.maximum(chance, 1e-12)
         taken = (np.take_along_axis(part, wanted, axis=1) for part in (chance, paid))
-        return tuple(np.where(real, part, 0.0) for part in taken)  # type: ignore[return-value]
+        chance, paid = (np.where(real, part, 0.0) for part in taken)
+        if self.clicks is not None:
+            chance = chance * self.clicks.attraction if alone else self.clicks.probabilities(chance)
+        return chance, paid
 
     def best_slates(self, state: LearnedState, items: np.ndarray, k: int, miss_reward: float) -> np.ndarray:
         """Returns the columns of the slates that earn most now (B, k), leaving aside; see `UserModel`."""
         chance, worth = self.expected_answers(state, items, alone=True)
-        return assortment.by_place(chance, worth - miss_reward, items < self.n_items, k)
+        in_cascade = self.clicks is not None and self.clicks.model == "cascade"
+        best = assortment.in_cascade if in_cascade else assortment.by_place
+        return best(chance, worth - miss_reward, items < self.n_items, k)
 
     def means_of_all(self, users: np.ndarray) -> np.ndarray:
         """Returns what every member expects of every item (B, n_items, M), of users (B,) as a session opens."""
@@ -197,6 +207,8 @@ class LearnedUsers:
         worth = self.levels[level]
         luck = random.uniform(rows, slate.shape[1], _LEAVE)
         answered = real & (level > 0) if self.misses else real
+        if self.clicks is not None:
+            answered = self.clicks.draw(answered, random, rows)
         state, answered, left = self._on(state, items, level, answered, luck)
         paid = self.guards.paid(worth, self._means(below).std(axis=2), items) if self.guards.any else worth
         nobody = np.zeros(len(slate), dtype=bool)
@@ -213,6 +225,12 @@ class LearnedUsers:
         made = copy(self)
         made.guards = guards
         made.reward_range = guards.reward_range(*self.log_range)
+        return made
+
+    def looking(self, clicks: Clicks) -> LearnedUsers:
+        """Returns the same users, who answer what they would answer only where the click model has it clicked."""
+        made = copy(self)
+        made.clicks = clicks
         return made
 
     def knowing(self, log: InteractionLog) -> LearnedUsers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,8 @@ from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.options import check_choice
 from recgym.rng import RowRandom
-from recgym.users.base import START_STREAM, Opening, Response
+from recgym.users.around import check_weights, range_of
+from recgym.users.base import START_STREAM, Clock, Opening, Response
 from recgym.users.clicks import Clicks, clicks_of, first_only
 
 
@@ -135,6 +138,8 @@ class ReplayUsers:
                 f"{log.n_users} users with {log.lengths.max(initial=0)} at most; lower frame_size or min_history"
             )
         self.reward_range = _checked_range(log)
+        self.behaviours: tuple[str, ...] = ()
+        self._given_with = np.zeros((0, 0), dtype=bool)  # (n_events, m)
         if advance == "answer":
             self._index_answers()
 
@@ -202,7 +207,8 @@ class ReplayUsers:
         answered = self._given(rated & (event >= state.first[:, None]), random, rows)  # (B, k)
         rewards = self.log.rewards[event]
         left = state.left - answered.sum(axis=1)
-        response = Response(answered, rewards, answered, slate, rewards, *self._ends(state.user, left <= 0))
+        ends = self._ends(state.user, left <= 0)
+        response = Response(answered, rewards, answered, slate, rewards, *ends, self._gone_with(event, answered))
         return state._replace(left=left), response
 
     def expected_rewards(self, state: ReplayState, items: Any) -> np.ndarray:
@@ -277,8 +283,55 @@ class ReplayUsers:
             item,
             reward,
             *self._ends(state.user, state.next + 1 >= end),
+            self._gone_with(event, answered),
         )
         return state._replace(next=state.next + 1), response
+
+    def _gone_with(self, event: np.ndarray, answered: np.ndarray) -> np.ndarray | None:
+        """Returns the behaviours of events (B, k) or (B, 1) where they answer (B, k, m), or None without any."""
+        return self._given_with[event] & answered[:, :, None] if self.behaviours else None
+
+    def when(self, state: ReplayState) -> Clock:
+        """Returns the time of the event that is asked for: the next one, or under `advance="answer"` the first.
+
+        Raises:
+            DataError: if the log has no times.
+        """
+        log = self.log
+        if log.times is None:
+            raise DataError(f"context 'time' needs a log with times, got {log.name!r} without; load them")
+        event = np.minimum(state.next, log.offsets[state.user + 1] - 1)
+        now, opened = log.times[event], log.times[state.first]
+        return Clock(now // 3600 % 24, (now // 86400 + 3) % 7, (now - opened) / 86400.0)  # 1970 began on a Thursday
+
+    def behaving(self, weights: dict[str, float]) -> ReplayUsers:
+        """Returns the same users, whose answers are vectors of behaviours, worth the sum of their weights.
+
+        Args:
+            weights: By name: of columns of `log.extra` that say whether an event has the behaviour (not 0), or else of
+                labels of its column `"behaviour"`.
+
+        Raises:
+            DataError: if a name is neither, or a weight is no number.
+        """
+        check_weights(weights)
+        labels = self.log.extra.get("behaviour")
+        columns = {name: column for name, column in self.log.extra.items() if column.dtype.kind in "biuf"}
+        known = [*columns, *(() if labels is None else np.unique(labels).tolist())]
+        unknown = [name for name in weights if name not in known]
+        if unknown:
+            raise DataError(
+                f"behaviours must be columns of the log or labels of its column 'behaviour', got {unknown}; choose "
+                f"from {known}"
+            )
+        made = copy(self)
+        made.behaviours = tuple(weights)
+        given = [columns[name] != 0 if name in columns else labels == name for name in weights]
+        made._given_with = np.stack(given, axis=1)  # (n_events, m)
+        worth = (made._given_with * np.array(list(weights.values()))).sum(axis=1).astype(np.float32)
+        made.reward_range = range_of(weights)
+        made.log = replace(self.log, rewards=worth, reward_range=made.reward_range)
+        return made
 
     def _ends(self, user: np.ndarray, done: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns (left, ended) for users (B,) whose log is used up where `done` (B,) bool."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from recgym.errors import DataError
 from recgym.rng import RowRandom
-from recgym.users.base import START_STREAM, Opening, Response
-from recgym.users.parts.base import Items, Luck, Part, Shown
+from recgym.users.base import START_STREAM, Clock, Opening, Response
+from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
 from recgym.users.parts.choice import Choice, Logit
 
 _CANDIDATES, _CHOICE, _OPENING, _FIRST_PART = 1, 2, 3, 4  # random streams; each part has four
@@ -171,6 +171,26 @@ class SimulatedUsers:
         own, shown = self._memories(state), self._shown(state, items)._replace(alone=True)
         gain = self._worth(own, shown, [None] * len(self.parts)) - miss_reward
         return self.choice.best_slates(self._appeal(own, shown), gain, k)
+
+    def when(self, state: SimulatedState) -> Clock:
+        """Returns the day, where a part counts days; see `UserModel`.
+
+        Raises:
+            DataError: if none does.
+        """
+        days = [part.day(mine) for part, mine in zip(self.parts, self._memories(state), strict=True)]
+        counted = [day for day in days if day is not None]
+        if not counted:
+            raise DataError(
+                "context 'time' needs users who count days, got none whose parts do; leave it out, or see Returning"
+            )
+        nothing = np.zeros(len(state.user), dtype=np.int64)
+        return Clock(nothing, nothing, counted[0])
+
+    def story(self, state: SimulatedState) -> list[Bar]:
+        """Returns what the parts have to show of every session."""
+        parts = zip(self.parts, self._memories(state), strict=True)
+        return [bar for part, mine in parts for bar in part.story(mine)]
 
     # -- parts of a step -------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.options import check_choice
 from recgym.users import Guards, LearnedUsers, files, fit
+from recgym.users.clicks import clicks_of
 from recgym.users.difference import Difference, difference
 from recgym.users.fitted_on import log_hash
 from recgym.users.guards import next_entropy
@@ -73,6 +74,9 @@ def world(
     device: str = "cpu",
     pessimism: float = 0.0,
     entropy_bonus: float = 0.0,
+    clicks: str | None = None,
+    attraction: float = 1.0,
+    examination: float = 0.85,
     test_size: float = 0.5,
     **data: Any,
 ) -> tuple[Catalog, LearnedUsers]:
@@ -98,6 +102,10 @@ def world(
         device: Where it is fitted, and where a sequential model computes: `"cpu"`, `"cuda"` or `"auto"`.
         pessimism: How many of the ensemble's standard deviations are taken from what is paid.
         entropy_bonus: How much the entropy of what follows an item in the training log adds to what it pays.
+        clicks: How places of a slate count: None, all are answered, or a model of `recgym.users.Clicks`:
+            `"independent"`, `"cascade"` or `"position"`. It is no part of the fit, as logs of answers tell no places.
+        attraction: How likely an item that is looked at is answered; with `clicks` only.
+        examination: How likely a place is looked at, relative to the one above it; for `"position"`.
         test_size: Share of people who are for testing.
         **data: What `recgym.worlds.logs.load_parts` takes.
     """
@@ -109,6 +117,8 @@ def world(
     options |= {name: value for name, value in asked.items() if value is not None}
     users, _ = fitted_users(parts.served, parts.catalog, model, device=device, **options)
     users = users.knowing(parts.served) if known == "block" else users
+    law = clicks_of(clicks, attraction, examination)
+    users = users if law is None else users.looking(law)
     if pessimism == 0 and entropy_bonus == 0:
         return parts.catalog, users
     entropy = next_entropy(parts.train) if entropy_bonus > 0 else None

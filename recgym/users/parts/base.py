@@ -65,6 +65,15 @@ class Shown(NamedTuple):
     alone: bool = False  # whether the k items are k questions about one item each, not a slate
 
 
+class Bar(NamedTuple):
+    """A number of every session that a picture shows, and between which others it lies."""
+
+    name: str
+    value: np.ndarray  # (B,)
+    low: float
+    high: float
+
+
 class Part:
     """One trait. A part overrides what its trait changes; the rest is neutral.
 
@@ -93,6 +102,14 @@ class Part:
     def move(self, own: np.ndarray, shown: Shown, taste: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns tastes (B, d) after the answers; `own` is the memory from before them."""
         return taste
+
+    def day(self, own: np.ndarray) -> np.ndarray | None:
+        """Returns the day since the session began (B,), of a part that counts days."""
+        return None
+
+    def story(self, own: np.ndarray) -> list[Bar]:
+        """Returns what a picture shows of the memory."""
+        return []
 
     def leaves(self, own: np.ndarray) -> np.ndarray:
         """Returns who leaves after the answers (B,) bool."""

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from recgym.options import check_choice, check_sizes, check_within
-from recgym.users.parts.base import Items, Luck, Part, Shown
+from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class Boredom(Part):
         bored = np.where(too_much, float(self.lasts), bored)
         ages[too_much] = self.window
         return np.concatenate([ages.reshape(len(own), -1), bored], axis=1)
+
+    def story(self, own: np.ndarray) -> list[Bar]:
+        """Returns how bored users are: slates that the longest boredom goes on, and how many topics bore."""
+        bored = self._split(own)[1]
+        topics = Bar("topics that bore", (bored > 0).sum(axis=1), 0.0, float(bored.shape[1]))
+        return [Bar("slates still bored", bored.max(axis=1), 0.0, float(self.lasts)), topics]
 
     def _split(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns ages of answers (B, n_topics, limit), newest first, and slates that boredom goes on (B, n_topics)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recgym.options import check_within
-from recgym.users.parts.base import Items, Luck, Part, Shown
+from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Patience(Part):
         """Returns patience (B, 1) after the answers."""
         joy = (shown.worth * shown.answered).sum(axis=1, keepdims=True)
         return own + np.minimum(joy - self.step, 0.0)
+
+    def story(self, own: np.ndarray) -> list[Bar]:
+        """Returns the patience that is left."""
+        return [Bar("patience", own[:, 0], 0.0, self.start_patience)]
 
     def leaves(self, own: np.ndarray) -> np.ndarray:
         """Returns whose patience is spent (B,) bool."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recgym.options import check_sizes, check_within
-from recgym.users.parts.base import Items, Luck, Part, Shown
+from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Returning(Part):
         over = slates >= self.visit
         day = own[:, 2] + np.where(over, np.clip(away, 1.0, 10.0), 0.0)
         return np.stack([np.where(over, 0.0, slates), np.where(over, 0.0, joy), day], axis=1)
+
+    def day(self, own: np.ndarray) -> np.ndarray:
+        """Returns the day (B,)."""
+        return own[:, 2]
+
+    def story(self, own: np.ndarray) -> list[Bar]:
+        """Returns the day, and the slates of the visit."""
+        return [Bar("day", own[:, 2], 0.0, self.days), Bar("slates of this visit", own[:, 0], 0.0, self.visit)]
 
     def leaves(self, own: np.ndarray) -> np.ndarray:
         """Returns for whom the calendar is over (B,) bool."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recgym.options import check_within
-from recgym.users.parts.base import Items, Luck, Part, Shown
+from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,8 @@ class Satiation(Part):
         for place in range(shown.slate.shape[1]):
             had[rows, shown.topic[:, place]] += shown.answered[:, place]
         return self.keeps * had[:, :-1]
+
+    def story(self, own: np.ndarray) -> list[Bar]:
+        """Returns the satiation with the topic that was had most."""
+        most = 1.0 / max(1.0 - self.keeps, 0.05)
+        return [Bar("satiation, largest of a topic", own.max(axis=1), 0.0, most)]

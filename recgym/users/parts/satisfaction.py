@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from recgym.options import check_choice, check_finite, check_within
-from recgym.users.parts.base import Items, Luck, Part, Shown
+from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
 
 RECSIM: dict[str, Any] = {"sensitivity": 0.01, "deviation": 1.0, "first": "uniform"}  # where 0.2.4 differs
 
@@ -50,8 +50,7 @@ class LongTermSatisfaction(Part):
 
     def worth(self, own: np.ndarray, shown: Shown, worth: np.ndarray, luck: Luck | None) -> np.ndarray:
         """Returns engagement (B, k), instead of what answers were worth so far; without luck, its mean."""
-        satisfaction = 0.5 * (1.0 + np.tanh(0.5 * self.sensitivity * own))  # (B, 1)
-        mean = (self.bait * shown.quality + self.good * (1.0 - shown.quality)) * satisfaction
+        mean = (self.bait * shown.quality + self.good * (1.0 - shown.quality)) * self._satisfaction(own)
         noise = 0.5 * self.deviation**2 if luck is None else self.deviation * luck.normal(mean.shape[1])
         return np.exp(mean + noise)
 
@@ -61,3 +60,10 @@ class LongTermSatisfaction(Part):
         bait = (shown.quality * shown.answered).sum(axis=1, keepdims=True) / np.maximum(n, 1)
         moved = self.memory * own - 2.0 * (bait - 0.5) + self.noise * luck.normal(1)
         return np.where(n > 0, moved, own)
+
+    def story(self, own: np.ndarray) -> list[Bar]:
+        """Returns how satisfied users are."""
+        return [Bar("satisfaction", self._satisfaction(own)[:, 0], 0.0, 1.0)]
+
+    def _satisfaction(self, own: np.ndarray) -> np.ndarray:
+        return 0.5 * (1.0 + np.tanh(0.5 * self.sensitivity * own))  # (B, 1)

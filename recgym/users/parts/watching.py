@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recgym.options import check_within
-from recgym.users.parts.base import Items, Luck, Part, Shown
+from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class WatchBudget(Part):
         minutes = shown.worth * shown.answered  # (B, k)
         change = (minutes * (self.refund * shown.quality - 1.0)).sum(axis=1)
         return own + np.where(shown.answered.any(axis=1), change, -self.idle)[:, None]
+
+    def story(self, own: np.ndarray) -> list[Bar]:
+        """Returns the minutes that are left."""
+        return [Bar("budget in minutes", own[:, 0], 0.0, self.start_budget)]
 
     def leaves(self, own: np.ndarray) -> np.ndarray:
         """Returns whose budget is spent (B,) bool."""
