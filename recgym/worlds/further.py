@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -101,8 +101,8 @@ def _features(
     users: Any, everyone: Callable[[], InteractionLog] | None, asked: str | Sequence[str]
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Returns the features of users (n_users, m) float32, and the least and most of each (m,) in all the data."""
-    log = getattr(users, "log", None)
-    every = {} if log is None else (log if everyone is None else everyone()).users
+    log: Any = getattr(users, "log", None)
+    every: Mapping[str, np.ndarray] = {} if log is None else (everyone() if everyone else log).users
     own = {name: np.asarray(log.users[name]) for name in every if name in log.users}
     named = [asked] if isinstance(asked, str) else list(asked)
     names = [name for name in own if _tells(own[name])] if asked == "all" else named
