@@ -57,7 +57,7 @@ def compare(
 
     Args:
         policy_a: A `Scorer`, a function from a `History` to scores (B, n_items), or the name of a policy that knows the
-            truth about users: `"greedy"`, `"rotating"` or `"planner"`, see `recgym.planning`.
+            truth about users: `"greedy"`, `"rotating"`, `"diverse"` or `"planner"`, see `recgym.planning`.
         policy_b: The other.
         env_id: An id, of recgym or one that others registered with Gymnasium; or a `RecVectorEnv` with item actions,
             history observations and autoreset mode "Disabled", whose own size and options count.

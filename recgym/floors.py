@@ -5,10 +5,11 @@
 | policy | what it knows |
 |---|---|
 | `random` | what may be shown (`action_masks()`), and nothing else |
-| `popularity` | what training users consumed most (of simulated users: in random sessions) |
+| `popularity` | what training users consumed most (of simulated users: in random sessions, for k > 3 of single items) |
 | `item mean` | what training users say of each item on average, damped by five events (of users learned from a log) |
 | `greedy` | the truth about the next step, which for users who answer from a log is the log: the best slate for it |
 | `rotating` | the same, and leaves out the topics of the last three answers |
+| `diverse` | what `greedy` knows, and shows at most one item of a topic in a slate |
 | `quality` | the items' hidden quality, where it plays a part, and nothing of the user |
 | `planner` | the truth, and imagines futures (`recgym.planning.planner`) |
 
@@ -59,6 +60,7 @@ _AS_MANY = "greedy over as many"  # sessions as the planner plays
 _IMAGINED_SESSIONS = 64  # sessions of a planner, which is slow; greedy ones are compared over the same
 _REPEATABLE = planning.Imagined(n_futures=1)  # of users without luck: one future is all futures
 _SLATES = planning.Imagined(n_items=6, depth=5, n_futures=3, width=10)  # of slates, which are slow to imagine
+_MOST = 3  # items of a slate that a planner can imagine
 _DAMPED = 5.0  # events of mean worth that an item's mean has beside its own
 _HALF = {"test_size": 0.5}  # of worlds that are generated: people cost nothing there
 _BEST = "greed is the best there is"  # what a row `planning` says where that is known, not measured
@@ -161,6 +163,8 @@ def measure(
     given = _ASKED | (_HALF if generated else {}) | options
     parts = ({"split": "test"}, {"split": "train"}) if takes_split(env_id) else ({}, {})
     env, train = (make_batch(env_id, ROWS, **given | part) for part in parts)
+    if env.k > _MOST:  # what slates of so many show is slow to draw
+        train = make_batch(env_id, ROWS, **given | parts[1] | {"k": 1})
     policies = known_policies(env, train)
     policies = {name: policy for name, policy in policies.items() if only is None or name in only}
     n_people = len(env.users.servable)
@@ -202,11 +206,15 @@ def known_policies(env: RecVectorEnv, train: RecVectorEnv) -> dict[str, Any]:
     policies["greedy"] = planning.greedy(env)
     if isinstance(users, SimulatedUsers):
         if users.items.n_topics > 1:
-            policies["rotating"] = planning.rotating(env)
+            if users.remembers == "answered":
+                policies["rotating"] = planning.rotating(env)
+            if env.k > 1:
+                policies["diverse"] = planning.diverse(env)
         quality = users.items.quality[:-1]
         if np.ptp(quality) > 0 and _quality_counts(users):
             policies["quality"] = lambda history: np.broadcast_to(quality, (env.num_envs, env.catalog.n_items))
-    if isinstance(users, SimulatedUsers | PlaylistUsers):  # others need no planner, or are slow to imagine
+    imaginable = isinstance(users, SimulatedUsers | PlaylistUsers) and env.k <= _MOST
+    if imaginable:  # others need no planner, or are slow to imagine
         repeatable = isinstance(users, PlaylistUsers) and users.clicks is None
         imagined = _SLATES if env.k > 1 else None
         policies["planner"] = planning.planner(env, _REPEATABLE if repeatable else imagined)
@@ -281,7 +289,7 @@ def _planning(env_id: str, found: dict[str, SessionReturns], how: str, greed_is_
         one = found["greedy"]
         return [_floor(env_id, "planning", one.difference(one, "session_return"), one, _BEST)]
     pairs: dict[str, tuple[SessionReturns, SessionReturns]]
-    pairs = {name: (found[name], found["greedy"]) for name in ("rotating", "quality") if name in found}
+    pairs = {name: (found[name], found["greedy"]) for name in ("rotating", "diverse", "quality") if name in found}
     if "planner" in found:
         pairs["planner"] = (found["planner"], found[_AS_MANY])
     if not pairs:

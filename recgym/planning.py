@@ -64,16 +64,41 @@ def rotating(env: RecVectorEnv, pause: int = 3) -> Score:
     return score
 
 
+def diverse(env: RecVectorEnv, most: int = 1) -> Score:
+    """Returns the myopic policy that shows at most so many items of a topic in a slate: variety without planning.
+
+    Args:
+        env: Whose users are `SimulatedUsers`; it asks the environment about its present sessions.
+        most: Items of a topic; any number, where fewer than k items would be left.
+    """
+    topic = env.users.items.topic[:-1]  # type: ignore[attr-defined]
+
+    def score(history: History) -> np.ndarray:
+        items = np.broadcast_to(np.arange(len(topic)), (env.num_envs, len(topic)))
+        values = alone_values(env.users, env.user_state, items, env.miss_reward)
+        values = np.where(env.action_masks(), values, -np.inf)
+        place = np.zeros(values.shape, dtype=np.int64)  # of an item among those of its topic
+        for one in np.unique(topic):
+            members = np.flatnonzero(topic == one)
+            order = members[np.argsort(-values[:, members], axis=1, kind="stable")]
+            np.put_along_axis(place, order, np.broadcast_to(np.arange(len(members)), order.shape), axis=1)
+        fits = place < most
+        enough = (fits & np.isfinite(values)).sum(axis=1) >= env.k
+        return _myopic(env, ~fits & enough[:, None])
+
+    return score
+
+
 def knowing(name: str, env: RecVectorEnv) -> Score:
-    """Returns the policy of that name: `"greedy"`, `"rotating"` or `"planner"`, as made with its own defaults.
+    """Returns the policy of that name: `"greedy"`, `"rotating"`, `"diverse"` or `"planner"`, with its own defaults.
 
     Raises:
         DataError: if there is none of that name, or the truth about the environment's users is not known.
     """
-    made = {"greedy": greedy, "rotating": rotating, "planner": planner}
+    made = {"greedy": greedy, "rotating": rotating, "diverse": diverse, "planner": planner}
     if name not in made:
         raise DataError(f"a policy by name must be one of {', '.join(made)}, got {name!r}; give a scorer otherwise")
-    needed = "items" if name == "rotating" else "expected_rewards"
+    needed = "items" if name in ("rotating", "diverse") else "expected_rewards"
     if not hasattr(env.users, needed):
         raise DataError(
             f"the policy {name!r} needs users with {needed}, got {type(env.users).__name__}, whose truth is not known; "

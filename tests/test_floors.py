@@ -141,7 +141,9 @@ def test_compare_with_what_knows_the_truth():
     options = {"n_users": 60, "n_items": 20, "horizon": 10}
     found = recgym.compare("planner", "greedy", "recgym/LongTermSatisfaction-v0", n_users=6, options=options)
     assert found.difference.low > 0
-    with pytest.raises(DataError, match="a policy by name must be one of greedy, rotating, planner, got 'best'"):
+    with pytest.raises(
+        DataError, match="a policy by name must be one of greedy, rotating, diverse, planner, got 'best'"
+    ):
         recgym.compare("best", "greedy", "recgym/Boredom-v0", n_users=2, options=options)
     small = {"n_users": 60, "n_items": 40, "dim": 4}
     with pytest.raises(DataError, match="the policy 'rotating' needs users with items, got ReplayUsers, whose truth"):

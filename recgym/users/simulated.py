@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recgym.errors import DataError
+from recgym.options import check_choice
 from recgym.rng import RowRandom
 from recgym.users.base import START_STREAM, Clock, Opening, Response
 from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
@@ -38,6 +39,8 @@ class SimulatedUsers:
 
     **Ends.** `left` as soon as a part says so. Nothing else: the environment's `horizon` does the rest.
 
+    **Frame.** Answers enter it, or, with `remembers="shown"`, the whole slate: what was not answered with reward 0.
+
     Args:
         items: What is true of the items.
         tastes: Of all users (n_users, d).
@@ -51,6 +54,7 @@ class SimulatedUsers:
         item_ids: Outside ids (n_items,), by default 0, 1, ...
         user_ids: Outside ids (n_users,), by default 0, 1, ...
         servable: Users who can open a session (n,), by default all.
+        remembers: What enters the frame: `"answered"` or `"shown"`.
 
     Attributes:
         reward_range: Of an answer; every answer is clipped to it.
@@ -74,7 +78,9 @@ class SimulatedUsers:
         item_ids: Any = None,
         user_ids: Any = None,
         servable: Any = None,
+        remembers: str = "answered",
     ) -> None:
+        check_choice("remembers", remembers, ("answered", "shown"))
         tastes = np.asarray(tastes, dtype=np.float64)
         self.n_items = len(items.vectors) - 1
         if tastes.ndim != 2 or tastes.shape[1] != items.vectors.shape[1]:
@@ -90,7 +96,7 @@ class SimulatedUsers:
         self.choice: Choice = Logit() if choice is None else choice
         self.parts = tuple(parts)
         self.slope, self.intercept = slope, intercept
-        self.n_candidates, self.opening, self.appetite = n_candidates, opening, appetite
+        self.n_candidates, self.opening, self.appetite, self.remembers = n_candidates, opening, appetite, remembers
         self.item_ids = np.arange(self.n_items) if item_ids is None else np.asarray(item_ids)
         self.user_ids = np.arange(len(tastes)) if user_ids is None else np.asarray(user_ids)
         self.servable = np.arange(len(tastes)) if servable is None else np.asarray(servable, dtype=np.int64)
@@ -132,7 +138,10 @@ class SimulatedUsers:
             left |= part.leaves(mine)
         memory = np.concatenate([np.zeros((len(slate), 0)), *memories], axis=1)
         rewards = worth.astype(np.float32)
-        response = Response(answered, rewards, answered, shown.slate, rewards, left, np.zeros_like(left))
+        enters, enter_rewards = answered, rewards
+        if self.remembers == "shown":
+            enters, enter_rewards = shown.real, np.where(answered, rewards, np.float32(0))
+        response = Response(answered, rewards, enters, shown.slate, enter_rewards, left, np.zeros_like(left))
         return SimulatedState(state.user, taste, memory), response
 
     def candidates(self, random: RowRandom, rows: Any, state: SimulatedState) -> Any:
@@ -215,7 +224,10 @@ class SimulatedUsers:
         )
 
     def _appeal(self, own: list[np.ndarray], shown: Shown) -> np.ndarray:
-        appeal = self.slope * (shown.vectors @ shown.taste[:, :, None])[:, :, 0] + self.intercept
+        taste = shown.taste
+        for part, mine in zip(self.parts, own, strict=True):
+            taste = part.felt(mine, taste)
+        appeal = self.slope * (shown.vectors @ taste[:, :, None])[:, :, 0] + self.intercept
         for part, mine in zip(self.parts, own, strict=True):
             appeal = part.appeal(mine, shown, appeal)
         return np.where(shown.real, appeal, -np.inf)

@@ -12,5 +12,5 @@
 | `satisfaction` | what is engaging now may satisfy little in the long run |
 | `patience` | leaving after too little joy |
 | `returning` | visits, and days until the next one |
-| `penalties` | lower places, items like their neighbours |
+| `penalties` | lower places, items like their neighbours, slates full of one topic |
 """

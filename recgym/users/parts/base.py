@@ -87,6 +87,10 @@ class Part:
         """Returns the memory of R new sessions (R, m); m is 0 for a trait without memory."""
         return np.zeros((len(users), 0))
 
+    def felt(self, own: np.ndarray, taste: np.ndarray) -> np.ndarray:
+        """Returns the tastes (B, d) that appeal follows from now, given those so far; the tastes themselves stay."""
+        return taste
+
     def appeal(self, own: np.ndarray, shown: Shown, appeal: np.ndarray) -> np.ndarray:
         """Returns how much the places of the slate appeal (B, k), given what they appealed so far."""
         return appeal

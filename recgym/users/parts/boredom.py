@@ -10,6 +10,8 @@ import numpy as np
 from recgym.options import check_choice, check_sizes, check_within
 from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
 
+_NONE = -1.0  # topic of an answer that was not given
+
 
 @dataclass(frozen=True)
 class Boredom(Part):
@@ -73,3 +75,52 @@ class Boredom(Part):
         n_topics = own.shape[1] // (self.limit + 1)
         ages = own[:, : n_topics * self.limit].reshape(len(own), n_topics, self.limit)
         return ages.copy(), own[:, n_topics * self.limit :]
+
+
+@dataclass(frozen=True)
+class TopicBoredom(Part):
+    """`limit` of the last `answers` answers on one topic bore a user for `lasts` slates: no taste is left for it.
+
+    Answers count for `window` slates after the one they were given to. Taste for topic j are its dimensions
+    `width * j` to `width * (j + 1)`; they are felt as zero, so that items of other topics that have a share in it
+    appeal less too. Who is bored stays so while the count does.
+
+    Memory: topic and age of the last `answers` answers, newest last, and for each topic the slates boredom goes on.
+
+    Source: the boredom of GeMS's simulator (Deffayet et al. 2023, Generative slate recommendation with reinforcement
+    learning, WSDM, section 5.1, and its released code for constants).
+    """
+
+    limit: int = 5
+    answers: int = 10
+    window: int = 5
+    lasts: int = 5
+    width: int = 2
+
+    def __post_init__(self) -> None:
+        check_sizes(limit=self.limit, answers=self.answers, window=self.window, lasts=self.lasts, width=self.width)
+
+    def start(self, items: Items, users: np.ndarray, luck: Luck) -> np.ndarray:
+        """Returns memories of nobody bored (R, 2 * answers + n_topics)."""
+        memory = np.zeros((len(users), 2 * self.answers + items.n_topics))
+        memory[:, : self.answers] = _NONE
+        return memory
+
+    def felt(self, own: np.ndarray, taste: np.ndarray) -> np.ndarray:
+        """Returns tastes (B, d) in which boring topics are zero."""
+        return taste * np.repeat(own[:, 2 * self.answers :] == 0.0, self.width, axis=1)
+
+    def update(self, own: np.ndarray, shown: Shown, luck: Luck) -> np.ndarray:
+        """Returns memories after a slate: answers age and are forgotten, boredom wears off or begins."""
+        n = self.answers
+        topic, age, bored = own[:, :n].copy(), own[:, n : 2 * n] + 1.0, own[:, 2 * n :]
+        for place in range(shown.slate.shape[1]):
+            hit = np.flatnonzero(shown.answered[:, place])
+            for past, new in ((topic, shown.topic[hit, place]), (age, 0.0)):
+                past[hit, :-1] = past[hit, 1:]
+                past[hit, -1] = new
+        topic = np.where(age > self.window, _NONE, topic)
+        counts = (topic[:, :, None] == np.arange(bored.shape[1])).sum(axis=1)  # (B, n_topics)
+        bored = np.maximum(bored - 1.0, 0.0)
+        bored = np.where((bored == 0.0) & (counts >= self.limit), float(self.lasts), bored)
+        return np.concatenate([topic, age, bored], axis=1)

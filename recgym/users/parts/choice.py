@@ -133,19 +133,29 @@ class Cascade:
 class PositionBased:
     """Any number of answers: place i, counted from 0, with probability `decay**i * sigmoid(s_i)`, each by itself.
 
+    With `both_ends` half of the users read from the bottom: `decay**i` becomes `(decay**i + decay**(k - 1 - i)) / 2`.
+
     Source: the examination hypothesis, Richardson et al. (2007), Predicting clicks, WWW; geometric examination as in
-    SARDINE (Deffayet et al. 2024). `decay=1` makes places independent and alike.
+    SARDINE (Deffayet et al. 2024), whose tdPBM and mixPBM these two are. `decay=1` makes places independent and alike.
     """
 
     decay: float = 0.85  # how likely a place is looked at, over the place above
+    both_ends: bool = False
+
+    def looks(self, k: int) -> np.ndarray:
+        """Returns how likely each of k places is looked at (k,)."""
+        down = self.decay ** np.arange(k)
+        return 0.5 * (down + down[::-1]) if self.both_ends else down
 
     def probabilities(self, appeal: np.ndarray) -> np.ndarray:
         """Returns the probability of each place (B, k)."""
-        return self.decay ** np.arange(appeal.shape[1]) * _sigmoid(appeal)
+        return self.looks(appeal.shape[1]) * _sigmoid(appeal)
 
     def best_slates(self, appeal: np.ndarray, gain: np.ndarray, k: int) -> np.ndarray:
-        """Returns the columns of the best slate (B, k)."""
-        return assortment.by_place(_sigmoid(appeal), gain, np.isfinite(appeal), k)
+        """Returns the columns of the best slate (B, k): the better an item, the likelier its place is looked at."""
+        columns = assortment.by_place(_sigmoid(appeal), gain, np.isfinite(appeal), k)
+        order = np.argsort(-self.looks(k), kind="stable")
+        return columns[:, np.argsort(order)]
 
     def choose(self, appeal: np.ndarray, luck: Luck) -> np.ndarray:
         """Returns the answered places (B, k) bool."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recgym.options import check_within
+from recgym.options import check_sizes, check_within
 from recgym.users.parts.base import Luck, Part, Shown
 
 
@@ -30,6 +30,31 @@ class Influence(Part):
         mixed = self.inertia * taste / np.maximum(length, 1e-12) + (1.0 - self.inertia) * mean
         turned = mixed * length / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
         return np.where(n > 0, turned, taste)
+
+
+@dataclass(frozen=True)
+class TopicInfluence(Part):
+    """After each answer in turn taste becomes `inertia * u + (1 - inertia) * v`, over the sum of its topics' lengths.
+
+    Source: GeMS's simulator (Deffayet et al. 2023, WSDM), where a topic has `width` dimensions of its own.
+    """
+
+    inertia: float = 0.9
+    width: int = 2
+
+    def __post_init__(self) -> None:
+        check_within(0.0, 1.0, inertia=self.inertia)
+        check_sizes(width=self.width)
+
+    def move(self, own: np.ndarray, shown: Shown, taste: np.ndarray, luck: Luck) -> np.ndarray:
+        """Returns tastes (B, d) whose topics' lengths sum to 1."""
+        taste = taste.copy()
+        for place in range(shown.slate.shape[1]):
+            hit = np.flatnonzero(shown.answered[:, place])
+            mixed = self.inertia * taste[hit] + (1.0 - self.inertia) * shown.vectors[hit, place]
+            lengths = np.linalg.norm(mixed.reshape(len(hit), mixed.shape[1] // self.width, self.width), axis=2)
+            taste[hit] = mixed / lengths.sum(axis=1, keepdims=True)
+        return taste
 
 
 @dataclass(frozen=True)
