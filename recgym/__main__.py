@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import recgym
-from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, train
+from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, serve, train
 from recgym.commands.ending import ended
 
 COMMANDS = (  # name, what it does in a line, its options, what runs it
@@ -50,6 +50,12 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
         "Trains an agent on a log: `train td3 ...` is `python -m agents.td3 ...`.",
         train.add_arguments,
         train.run,
+    ),
+    (
+        "serve",
+        "Serves a trained agent over HTTP, with a page to try it.",
+        serve.add_arguments,
+        serve.run,
     ),
     (
         "export",

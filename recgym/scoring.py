@@ -191,7 +191,8 @@ def recommend_batch(
         allowed[:] = False
         allowed[:, [index for index, _ in chosen]] = True
     allowed[:, [index_of[item_id] for item_id in exclude if _is_in(item_id, index_of)]] = False
-    history = _history(past, n_items, scorer.reward, _indices_of(users, scorer, len(past)))
+    pasts = [([item for item, _ in one], _rewards([rating for _, rating in one], scorer.reward)) for one in past]
+    history = padded(pasts, n_items, _indices_of(users, scorer, len(past)))
     if exclude_seen:
         allowed &= unseen_items(history.items, n_items)
     fewest = int(allowed.sum(axis=1).min(initial=n_items))
@@ -199,14 +200,18 @@ def recommend_batch(
         raise DataError(f"k must be between 1 and the {fewest} items left to recommend, got {k}; ask for fewer")
     scores = as_scores(scorer.scores(history), len(past), n_items)
     popularity = getattr(scorer, "popularity", None)
-    lists = [_best(row, may, k, popularity) for row, may in zip(scores, allowed, strict=True)]
+    lists = [best_items(row, may, k, popularity) for row, may in zip(scores, allowed, strict=True)]
     if with_scores:
         return [[(item_ids[item], float(row[item])) for item in best] for row, best in zip(scores, lists, strict=True)]
     return [[item_ids[item] for item in best] for best in lists]
 
 
-def _best(scores: np.ndarray, allowed: np.ndarray, k: int, popularity: Any) -> np.ndarray:
-    """Returns the k allowed items of highest score, best first; of equal ones the more popular, then the lower."""
+def best_items(scores: np.ndarray, allowed: np.ndarray, k: int, popularity: Any) -> np.ndarray:
+    """Returns the k allowed items of highest score (k,), best first; of equal ones the more popular, then the lower.
+
+    Raises:
+        DataError: if all scores are equal and nothing says which item is popular.
+    """
     items = np.flatnonzero(allowed)
     values = scores[items]
     if popularity is None and len(items) > k and values.min() == values.max():
@@ -254,20 +259,21 @@ def _known(pairs: list[tuple[Any, Any]], index_of: dict[Any, int], unknown: str,
     return [(index_of[item_id], rating) for item_id, rating in pairs if _is_in(item_id, index_of)]
 
 
-def _history(past: list[list[tuple[int, Any]]], n_items: int, reward: str, user: np.ndarray | None) -> History:
-    """Returns B pasts as arrays, padded on the left."""
-    length = np.array([len(pairs) for pairs in past], dtype=np.int64)
-    items = np.full((len(past), max(int(length.max(initial=0)), 1)), n_items, dtype=np.int32)
+def padded(pasts: Sequence[tuple[Sequence[int], Any]], n_items: int, user: np.ndarray | None) -> History:
+    """Returns B pasts, each item indices and rewards, as arrays padded on the left."""
+    length = np.array([len(indices) for indices, _ in pasts], dtype=np.int64)
+    items = np.full((len(pasts), max(int(length.max(initial=0)), 1)), n_items, dtype=np.int32)
     rewards = np.zeros(items.shape, dtype=np.float32)
-    for row, pairs in enumerate(past):
-        if pairs:
-            items[row, -len(pairs) :] = [index for index, _ in pairs]
-            rewards[row, -len(pairs) :] = _rewards([rating for _, rating in pairs], reward)
+    for row, (indices, worth) in enumerate(pasts):
+        if len(indices):
+            items[row, -len(indices) :], rewards[row, -len(indices) :] = indices, worth
     return History(items, rewards, length, user)
 
 
 def _rewards(ratings: list[Any], reward: str) -> np.ndarray:
     """Returns the rewards of ratings as one would type them."""
+    if not ratings:
+        return np.zeros(0, dtype=np.float32)
     if not takes_labels(reward):
         wrong = [one for one in ratings if not isinstance(one, Real | np.bool_) or not np.isfinite(float(one))]
         if wrong:

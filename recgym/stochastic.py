@@ -71,8 +71,11 @@ class SoftmaxPolicy:
     def scores(self, history: History) -> np.ndarray:
         """Returns the scorer's scores (B, n_items) float64, standardised if so asked."""
         scores = as_scores(self.scorer.scores(history), len(history.items), len(self.item_ids)).astype(np.float64)
-        if not self.standardise:
-            return scores
+        return self.standardised(scores) if self.standardise else scores
+
+    @staticmethod
+    def standardised(scores: np.ndarray) -> np.ndarray:
+        """Returns scores (B, n_items) brought to mean 0 and deviation 1, history by history; infinite ones stay."""
         known = np.where(np.isfinite(scores), scores, np.nan)
         spread = np.nanstd(known, axis=1, keepdims=True)
         return (scores - np.nanmean(known, axis=1, keepdims=True)) / np.where(spread > 0.0, spread, 1.0)

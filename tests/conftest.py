@@ -84,3 +84,22 @@ def users(log):
 def world(catalog, users):
     """Options that make an environment of the small world."""
     return {"users": users, "catalog": catalog, "frame_size": 5, "horizon": 6}
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """A run folder of an agent that has learned a little of the small world, with titles and features."""
+    import dataclasses
+
+    from agents import DDPG, checkpoint
+    from agents.train import fit
+    from recgym.batches import FrameBatches
+
+    log = make_log()
+    even = np.arange(N_ITEMS) % 2 == 0
+    features = {"kind": np.where(even, "even|all", "odd|all"), "year": 1980 + np.arange(N_ITEMS)}
+    agent = DDPG(dataclasses.replace(make_catalog(), features=features), frame_size=5, device="cpu", hidden=16)
+    fit(agent, FrameBatches(log, 5, 8), 5)
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    checkpoint.save(folder, 5, agent)
+    return folder

@@ -31,6 +31,7 @@ COMMANDS = [
     ["check"],
     ["evaluate-policy"],
     ["export"],
+    ["serve"],
     ["fidelity"],
     ["floors"],
     ["cache"],

@@ -6,7 +6,8 @@ import argparse
 import runpy
 import sys
 
-from recgym.errors import DataError, RecgymError
+from recgym.commands.runs import agents_package
+from recgym.errors import DataError
 from recgym.options import nearest
 
 
@@ -39,11 +40,7 @@ def trainable() -> list[str]:
     Raises:
         RecgymError: if the agents are not installed beside recgym.
     """
-    from importlib.util import find_spec
     from pathlib import Path
 
-    found = find_spec("agents")
-    if found is None or found.origin is None:
-        raise RecgymError("the package agents must be installed beside recgym, got none; install recgym's wheel again")
-    files = sorted(Path(found.origin).parent.glob("*.py"))
+    files = sorted(Path(agents_package().__file__).parent.glob("*.py"))
     return [file.stem for file in files if '__name__ == "__main__"' in file.read_text(encoding="utf-8")]

@@ -29,7 +29,7 @@ from recgym.datasets.table_files import blocks_of, check_there, code_of
 from recgym.datasets.tianchi import tianchi
 from recgym.download import fetch as download_file
 from recgym.errors import DataError, OptionError
-from recgym.log import InteractionLog
+from recgym.log import InteractionLog, shown
 from recgym.options import nearest
 
 __all__ = ["_opened", "fetch", "load", "names", "synthetic"]
@@ -87,7 +87,8 @@ def load(
     | `table` | `path=` | `user`, `item`, `reward`, `time`: names of columns; the others as in `TableOptions`; |
     | | | `items=`, `users=`: tables of features with the same columns of ids, `title=` a column of the first; |
     | | | `memory_limit="2GB"` for a file larger than memory: the same log, sorted on disk by DuckDB |
-    | any address | | those of `table`; of a saved log `min_events` and `top_items` |
+    | any address | | those of `table`; of a saved log `min_events` and `top_items`; of the folder of |
+    | | | `recgym serve --log` `model` and `k` |
 
     An address is the path of a CSV, Parquet or JSON-lines file, of a folder of them, or of a log that
     `InteractionLog.save` or `to_parquet` wrote, or a table in memory (pandas, polars, Arrow). A name counts before a
@@ -257,11 +258,14 @@ def _saved(source: Any, options: Mapping[str, Any]) -> InteractionLog | None:
         if (folder / store.MANIFEST).exists() and next(folder.glob("*.npy"), None) is not None:
             return InteractionLog.open(folder)  # which says what is wrong with it
         return None
+    given = {name: value for name, value in options.items() if value is not None and name != "path"}
+    if kind == shown.KIND:
+        _check_known("a folder of served lists", given, {"model": None, "k": None})
+        return shown.read(folder, **given)
     read = {"log": InteractionLog.open, "log parts": InteractionLog.from_parquet}.get(kind)
     if read is None:
         raise DataError(f"a folder must hold a log or a table, got {kind!r} at {folder}; name the log it was made from")
     known = {"min_events": 1, "top_items": None}
-    given = {name: value for name, value in options.items() if value is not None and name != "path"}
     if set(given) - set(known):
         raise OptionError(
             f"a saved log has its columns already: its options must be among {', '.join(known)}, got "
