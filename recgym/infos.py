@@ -11,6 +11,8 @@ from recgym.render import View
 from recgym.sessions import Sessions
 from recgym.spaces import one_row
 
+MOST_LISTED = 20  # candidates that a view names; more are left out
+
 
 class Infos:
     """Makes the infos of a vector environment; ids stand in the type a batch of them has.
@@ -61,17 +63,33 @@ class Infos:
 
     def view(self, now: Sessions, row: int) -> View:
         """Returns what `recgym.render` draws of one row."""
-        slate = [int(item) for item in now.slate[row] if item != now.n_items]
+        places = [(int(item), bool(said)) for item, said in zip(now.slate[row], now.answered[row], strict=True)]
+        places = [(item, said) for item, said in places if item != now.n_items]
+        told = getattr(now.users, "story", None)
+        story = (
+            [] if told is None else [(one.name, float(one.value[row]), one.low, one.high) for one in told(now.state)]
+        )
+        listed = now.candidates()
+        n_listed = 0 if listed is None or np.shape(listed)[1] > MOST_LISTED else np.shape(listed)[1]
+        offered = [int(item) for item in listed[row] if item != now.n_items] if n_listed else []
         frame = zip(now.items[row].tolist(), now.rewards[row].tolist(), strict=True)
         return View(
             user=str(self.user_ids[now.user[row]]),
             step=int(now.random.step[row]),
             horizon=now.horizon,
             total=float(now.total[row]),
-            shown=[self.catalog.title(item) for item in slate],
-            answered=now.answered[row].tolist()[: len(slate)],
-            frame=[(self.catalog.title(item), reward) for item, reward in frame if item != now.n_items],
+            shown=[self._title(item) for item, _ in places],
+            answered=[said for _, said in places],
+            frame=[(self._title(item), reward) for item, reward in frame if item != now.n_items],
+            story=story,
+            candidates=[self._title(item) for item in offered],
+            n_candidates=n_listed,
         )
+
+    def _title(self, item: int) -> str:
+        """Returns what to call an item: its title, and its topic where it has one."""
+        topic = self.catalog.features.get("topic")
+        return self.catalog.title(item) + ("" if topic is None else f" (topic {topic[item]})")
 
 
 def padded_ids(item_ids: np.ndarray) -> np.ndarray:

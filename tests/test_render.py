@@ -62,6 +62,50 @@ def test_image_shows_good_and_bad():
     assert columns[0].min() == columns[1].max()  # both start from the middle
 
 
+STORIES = {  # id -> what is drawn of its users after a reset
+    "recgym/Boredom-v0": ["slates still bored: 0.00, of 0 to 5", "topics that bore: 0.00, of 0 to 10"],
+    "recgym/InterestEvolution-v1": ["budget in minutes: 200.00, of 0 to 200", "may be shown next: "],
+    "recgym/LongTermSatisfaction-v0": ["satisfaction: 0."],
+    "recgym/Drift-v0": ["patience: "],
+    "recgym/Slate-v1": ["satiation, largest of a topic: 0.00, of 0 to 5", "day: 0.00, of 0 to 30"],
+}
+
+
+@pytest.mark.parametrize("env_id", STORIES)
+def test_worlds_of_known_laws_show_their_story(env_id):
+    """Numbers in text, blue bars and a key in pictures, both in one order, of one size whatever happens."""
+    import gymnasium as gym
+
+    small = {"n_users": 30, "n_items": 60, "action": "item"}
+    texts, pictures = [], []
+    for mode, found in (("ansi", texts), ("rgb_array", pictures)):
+        env = gym.make_vec(env_id, num_envs=1, **{**small, "render_mode": mode})
+        env.reset(seed=1)
+        found.append(env.render()[0])
+        for _ in range(5):
+            may = np.flatnonzero(env.unwrapped.action_masks()[0])
+            env.step(may[:1] if env.unwrapped.k == 1 else may[None, : env.unwrapped.k])
+        found.append(env.render()[0])
+    for line in STORIES[env_id]:
+        assert line in texts[0], texts[0]
+    order = ["user ", *STORIES[env_id], "frame, newest first:"]
+    assert sorted(order, key=texts[0].index) == order
+    assert ("(topic " in texts[1]) == (env_id != "recgym/LongTermSatisfaction-v0")  # which has no topics
+    assert texts[1].index("shown: ") < texts[1].index(STORIES[env_id][0].split(":")[0])
+    assert pictures[0].shape == pictures[1].shape and not np.array_equal(*pictures)
+    assert has(pictures[1], (64, 104, 176))
+
+
+def test_empty_places_take_no_mark():
+    """A slate of an empty place and an answered item: the mark stands at the item."""
+    env = RecVectorEnv(1, render_mode="ansi", **{**WORLD, "k": 2, "repeats": "allow"})
+    env.reset(options={"user": 3})
+    item = int(env.users.log.user(3).items[7])
+    env._sessions.slate = np.array([[env.catalog.n_items, item]])
+    env._sessions.answered = np.array([[False, True]])
+    assert f"shown: [+] Item {item}, the" in env.render()[0]
+
+
 def test_titles_of_any_script():
     assert as_image(VIEW._replace(shown=["Амели 天気の子"], answered=[True]), 3, 1).shape[2] == 3
 
