@@ -13,7 +13,7 @@ and the constructor `MyAgent(catalog, *, frame_size, seed, device, **config)`: n
 (*) which also asks for `catalog`, `frame_size`, `seed` and `config`, a dataclass, so as not to mix up runs.
 
 It may also have `batches(log, batch_size, seed, later)`, if it learns from something else than frames, and
-`values_of(batch)`, for `agents.diagnosis`. `benchmarks/template_agent.py` is one to begin from, and
+`values_of(batch)`, for `agents.training.diagnosis`. `benchmarks/template_agent.py` is one to begin from, and
 `python -m benchmarks.run --suite quickstart --agent mypkg.mine:MyAgent` puts it beside all others; a plain function
 `history -> scores` goes there too.
 """
@@ -30,13 +30,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from agents.networks.tensors import products as products
+from agents.networks.tensors import to_tensor as to_tensor
+from recgym.batches.tensors import resolve_device as resolve_device
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.frames import Batch, History
 from recgym.ids import as_ids, from_json, to_json
-from recgym.learned.tensors import resolve_device as resolve_device
 from recgym.log import InteractionLog
-from recgym.policies import Scorer
+from recgym.scorers import Scorer
 
 
 @runtime_checkable
@@ -63,15 +65,6 @@ class Agent(Scorer, Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over a state that `state_dict` returned."""
         ...
-
-
-def to_tensor(array: Any, device: torch.device) -> torch.Tensor:
-    """Returns a NumPy array or tensor as a tensor on `device`; shares memory where it can.
-
-    Copies to a device do not hold up the host. Copies to the host do: without waiting, what is read may not have come.
-    """
-    tensor = array if isinstance(array, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(array))
-    return tensor.to(device, non_blocking=device.type != "cpu")
 
 
 def unit_scale(vectors: np.ndarray) -> float:
@@ -163,17 +156,6 @@ def popular_where_empty(agent: Any, scores: torch.Tensor, history: History) -> t
         return scores
     popular = torch.tensor(np.log1p(agent.popularity), dtype=scores.dtype, device=scores.device)
     return torch.where(to_tensor(history.length, scores.device)[:, None] > 0, scores, popular)
-
-
-def products(action: torch.Tensor, vectors: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    """Returns the inner products (B, n_items) of actions (B, d) with vectors (n_items, d).
-
-    Each part of a catalog that grew is multiplied alone: matrix products of other shapes round otherwise, and the
-    scores of the items that were there must not move.
-    """
-    if len(sizes) == 1:
-        return action @ vectors.T
-    return torch.cat([action @ part.T for part in vectors.split(sizes)], dim=1)
 
 
 def extended(agent: Any, catalog: Catalog) -> Any:

@@ -10,10 +10,10 @@ from scipy import sparse
 from scipy.linalg import lapack
 
 from recgym.errors import DataError
+from recgym.evaluation.recency import NewestItems, Recency, RepeatPopularity
 from recgym.frames import History
 from recgym.log import InteractionLog
-from recgym.policies import Popularity, RecentPopularity, Uniform
-from recgym.recent import NewestItems, Recency, RepeatPopularity
+from recgym.scorers import Popularity, RecentPopularity, Uniform
 
 __all__ = [
     "EASE",
@@ -147,7 +147,7 @@ class EASE:
 
 def check_square(n_items: int, memory_limit: str | int | None) -> None:
     """Refuses a matrix of all pairs of items that needs more memory than there may be, with a DataError."""
-    from recgym.datasets.past_memory import bytes_of  # brings readers of tables
+    from recgym.datasets.tables.out_of_core import bytes_of  # brings readers of tables
 
     needed = 4 * n_items * (n_items + 2 * _ROWS)
     allowed = memory_of_process() if memory_limit is None else bytes_of(memory_limit)

@@ -30,19 +30,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.actors import Generator, Perturbator
-from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
+from agents.embedding_agent import Decisions, EmbeddingAgent
 from agents.losses import detached, imitation_of_good, seen_by_critic, squared_errors, within_range
-from agents.networks import descend, follow, frozen
-from agents.train import Run, command, train_agent
-from agents.twins import make_critics
+from agents.networks.actors import Generator, Perturbator
+from agents.networks.configs import EmbeddingConfig
+from agents.networks.layers import descend, follow, frozen
+from agents.networks.twin_critics import make_critics
+from agents.training.train import Run, command, train_agent
 from recgym.catalog import Catalog
 from recgym.frames import History
 
 
 @dataclass(frozen=True)
-class Config(ItemConfig):
-    """Hyperparameters of BCQ, with those of `ItemConfig`; the perturbation is its actor."""
+class Config(EmbeddingConfig):
+    """Hyperparameters of BCQ, with those of `EmbeddingConfig`; the perturbation is its actor."""
 
     n_samples: int = 10  # actions tried for a state
     phi: float = 0.05  # how far a number of an action may be moved

@@ -27,15 +27,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
+from agents.embedding_agent import Decisions, EmbeddingAgent
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
-from agents.networks import Actor, Critic, descend, follow, frozen
-from agents.train import Run, command, train_agent
+from agents.networks.configs import EmbeddingConfig
+from agents.networks.layers import Actor, Critic, descend, follow, frozen
+from agents.training.train import Run, command, train_agent
 
 
 @dataclass(frozen=True)
-class Config(ItemConfig):
-    """Hyperparameters of DDPG, with those of `ItemConfig`."""
+class Config(EmbeddingConfig):
+    """Hyperparameters of DDPG, with those of `EmbeddingConfig`."""
 
     q_weight: float = 1.0  # weight of the value term in the actor's loss
     normalise_q: bool = True  # whether the value term is divided by the mean |Q|

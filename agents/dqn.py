@@ -28,24 +28,24 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.encoders import make_encoder
-from agents.heads import make_head
-from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions, seen
-from agents.networks import Dropout, descend, follow
-from agents.train import Run, command, train_agent
+from agents.item_agent import Frames, ItemAgent, ItemAgentConfig, ItemDecisions, seen
+from agents.networks.layers import Dropout, descend, follow
+from agents.networks.softmax_heads import make_head
+from agents.networks.state_encoders import make_encoder
+from agents.training.train import Run, command, train_agent
 from recgym.errors import DataError
 from recgym.frames import Batch
 
 
 @dataclass(frozen=True)
-class Config(FrameConfig):
-    """Hyperparameters of DQN, with those of `FrameConfig`."""
+class Config(ItemAgentConfig):
+    """Hyperparameters of DQN, with those of `ItemAgentConfig`."""
 
     gamma: float = 0.5  # discount per step
     tau: float = 0.005  # share that the target moves towards the network at every update
     lr: float = 1e-3  # Adam's step size
     conservative: float = 3.0  # weight of the conservative term
-    head: str = "vectors"  # what makes advantages, "linear" or "vectors", see agents.heads
+    head: str = "vectors"  # what makes advantages, "linear" or "vectors", see agents.networks.softmax_heads
     temperature: float = 0.1  # exploring draws an item from softmax(Q / temperature)
 
 
@@ -62,7 +62,7 @@ class DuelingCritic(nn.Module):
     """Values of all items: the state's value plus each item's advantage over the mean one.
 
     Args:
-        encoder: Makes states of frames; any of `agents.encoders`.
+        encoder: Makes states of frames; any of `agents.networks.state_encoders`.
         head: Makes one number per item of `hidden` numbers.
         hidden: Width of the hidden layers: two that advantages and value share.
         dropout: Share of hidden units dropped while training.

@@ -1,8 +1,9 @@
 """DRR over item vectors: a state module that knows users, an actor, a critic, and replay by priority.
 
 Paper: Liu et al. (2018), Deep reinforcement learning based recommendation with explicit user-item interactions
-modeling, arXiv:1810.12027, algorithm 1, with the state module DRR-ave of section 4.2 (`agents.encoders.DrrAverage`).
-Its replay is that of Schaul et al. (2016), see `agents.prioritized`; it comes with `fit_online`, or filled from a log.
+modeling, arXiv:1810.12027, algorithm 1, with the state module DRR-ave of section 4.2
+(`agents.networks.state_encoders.DrrAverage`). Its replay is that of Schaul et al. (2016), see
+`agents.training.prioritized`; it comes with `fit_online`, or filled from a log.
 Where we differ:
 - The vector of the item that was shown is the action that is kept and valued, as the reward is that item's; the paper
   keeps the actor's. The critic judges the *expected item* of the actor's vector, as in our DDPG.
@@ -30,22 +31,23 @@ import torch
 from torch import nn
 
 from agents.base import known_users, to_tensor
-from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
-from agents.encoded import Framed
-from agents.encoders import make_encoder
+from agents.embedding_agent import Decisions, EmbeddingAgent
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
-from agents.networks import Actor, Critic, arithmetic, follow, frozen, trainable
-from agents.prioritized import Drawn, PrioritizedReplay
-from agents.scaling import settle_on_batch
-from agents.train import Run, command, train_agent
+from agents.networks.configs import EmbeddingConfig
+from agents.networks.encoded import Framed
+from agents.networks.layers import Actor, Critic, arithmetic, follow, frozen, trainable
+from agents.networks.scaling import settle_on_batch
+from agents.networks.state_encoders import make_encoder
+from agents.training.prioritized import Drawn, PrioritizedReplay
+from agents.training.train import Run, command, train_agent
 from recgym.frames import Batch, History
 
 
 @dataclass(frozen=True)
-class Config(ItemConfig):
-    """Hyperparameters of DRR, with those of `ItemConfig`."""
+class Config(EmbeddingConfig):
+    """Hyperparameters of DRR, with those of `EmbeddingConfig`."""
 
-    encoder: str = "drr"  # the state module, see agents.encoders; "drr" and "attention" know users
+    encoder: str = "drr"  # the state module, see agents.networks.state_encoders; "drr" and "attention" know users
     n_users: int = 0  # users that have a vector, by their index in the training log
     unnamed: float = 0.1  # share of decisions that are learned from as those of a user without one
     encoder_lr: float = 1e-3  # Adam's step size for the state module
@@ -55,7 +57,7 @@ class Config(ItemConfig):
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
     noise: float = 0.1  # standard deviation of what exploration adds to its noise at every step
     theta: float = 0.15  # share of the noise that is forgotten at every step; 1 makes it Gaussian and independent
-    priority_alpha: float = 0.6  # how much priorities say, see agents.prioritized
+    priority_alpha: float = 0.6  # how much priorities say, see agents.training.prioritized
     priority_beta: float = 0.4  # how much importance weights make up for it in the beginning
     beta_steps: int = 100_000  # batches until they make up for all of it
 
@@ -168,7 +170,7 @@ def descend_all(
     optimizers: Sequence[torch.optim.Optimizer],
     max_norm: float | None,
 ) -> None:
-    """Makes a step of each network by its own optimizer, all from one backward pass; see `agents.networks.descend`."""
+    """Makes a step of each network by its own optimizer, all from one backward pass; see `layers.descend`."""
     for optimizer in optimizers:
         optimizer.zero_grad()
     if parameters := trainable(networks):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import torch
 from torch.nn import functional
@@ -22,18 +22,20 @@ from agents.base import (
     to_tensor,
     unit_scale,
 )
-from agents.bounds import check as check_numbers
-from agents.bounds import configured, with_presets
-from agents.encoded import with_encoders
-from agents.encoders import make_encoder
-from agents.networks import Dropout, arithmetic, seeded
-from agents.scaling import reward_scale, settle_on_batch
+from agents.networks.configs import EmbeddingConfig
+from agents.networks.encoded import with_encoders
+from agents.networks.hyperparameters import check as check_numbers
+from agents.networks.hyperparameters import configured, with_presets
+from agents.networks.layers import Dropout, arithmetic, seeded
+from agents.networks.scaling import reward_scale, settle_on_batch
+from agents.networks.state_encoders import make_encoder
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.frames import Batch, History, last_events
 from recgym.log import InteractionLog
 
 _NEXT_TO_NOTHING = 1e-30  # far below what rounding leaves of any sum
+ItemConfig = EmbeddingConfig  # as it was once called
 MAPPERS, CRITIC_ACTIONS = ("inner", "cosine"), ("expected_item", "vector")
 
 
@@ -46,33 +48,6 @@ class Decisions(NamedTuple):
     reward: torch.Tensor  # (B,)
     next_state: tuple[torch.Tensor, torch.Tensor]
     terminated: torch.Tensor  # (B,) bool
-
-
-@dataclass(frozen=True)
-class ItemConfig:
-    """Hyperparameters that agents with vector actions share; each algorithm adds its own."""
-
-    gamma: float = 0.5  # discount per step
-    tau: float = 0.005  # share that targets move towards their networks at every update
-    actor_lr: float = 1e-3  # Adam's step size for the actor
-    critic_lr: float = 1e-3  # Adam's step size for critics
-    encoder: str = "flat"  # how frames become states, see agents.encoders; each network has one of its own
-    width: int = 64  # of the encoder's hidden vectors
-    hidden: int = 256  # width of the hidden layers
-    actor_init: float | None = 3e-3  # last layer starts uniform in plus or minus this; None keeps torch's own
-    critic_init: float | None = 3e-3  # the same for critics
-    weight_decay: float = 0.0  # decoupled weight decay of the actor
-    dropout: float = 0.5  # share of the actor's hidden units dropped while it learns
-    input_scale: float | None = None  # what networks see item vectors multiplied by; None makes their numbers unit
-    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
-    mapper: Literal["inner", "cosine"] = "inner"  # how an action scores items
-    temperature: float = 6.0  # sharpness of the softmax over scores
-    critic_action: Literal["expected_item", "vector"] = "expected_item"  # what critics see of an action
-    n_negatives: int = 0  # items drawn for each softmax over items while learning; 0 takes all, if the catalog allows
-    reward_scale: float | None = None  # what networks see rewards multiplied by; None: the log's largest becomes 1
-    reward_range: tuple[float, float] | None = None  # known bounds of the log's: value targets stay within their sum
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
-    compile: bool = False  # whether networks are compiled by torch.compile
 
 
 class Update(Protocol):
@@ -329,7 +304,7 @@ def as_inputs(table: Any, scale: float, device: torch.device) -> torch.Tensor:
     return seen
 
 
-def check(frame_size: int, config: ItemConfig) -> None:
+def check(frame_size: int, config: EmbeddingConfig) -> None:
     """Raises DataError if an option is unknown or out of range."""
     check_numbers(frame_size, config)
     for name, known in (("mapper", MAPPERS), ("critic_action", CRITIC_ACTIONS)):

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents import saving
+from agents.training import saving
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.frames import History
-from recgym.policies import Scorer
+from recgym.scorers import Scorer
 
 
 class Ensemble:
@@ -37,7 +37,7 @@ class Ensemble:
         DataError: if there is no member, or they differ in their items or reward.
 
     Example:
-        >>> from recgym.policies import Popularity
+        >>> from recgym.scorers import Popularity
         >>> one, other = (Popularity(np.arange(3), counts) for counts in ([3, 1, 2], [1, 1, 2]))
         >>> both = Ensemble([one, other])
         >>> both.scores(History(np.array([[0]]), np.zeros((1, 1)), np.array([1]))).argsort(descending=True).tolist()

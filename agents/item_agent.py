@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
@@ -20,12 +19,15 @@ from agents.base import (
     to_tensor,
     unit_scale,
 )
-from agents.bounds import check, configured, with_presets
-from agents.networks import Dropout, arithmetic, seeded
-from agents.scaling import reward_scale, settle_on_batch
+from agents.networks.configs import ItemAgentConfig
+from agents.networks.hyperparameters import check, configured, with_presets
+from agents.networks.layers import Dropout, arithmetic, seeded
+from agents.networks.scaling import reward_scale, settle_on_batch
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History, last_events
 from recgym.log import InteractionLog
+
+FrameConfig = ItemAgentConfig  # as it was once called
 
 
 class Frames(NamedTuple):
@@ -47,26 +49,6 @@ class ItemDecisions(NamedTuple):
     next_frames: Frames
     next_items: torch.Tensor  # (B, F) int64
     terminated: torch.Tensor  # (B,) bool
-
-
-@dataclass(frozen=True)
-class FrameConfig:
-    """Hyperparameters that agents share which look at frames through a state encoder; each algorithm adds its own."""
-
-    encoder: str = "flat"  # how frames become states, see agents.encoders
-    width: int = 64  # of the encoder's hidden vectors
-    hidden: int = 256  # width of the hidden layers
-    head: str = "linear"  # what makes one number per item, see agents.heads
-    # Users that "drr" and "attention" learn a vector for, by index in the training log; all others have one in common.
-    # A log of held-out people counts from 0 again: score those with `user=None`, or each gets a stranger's vector.
-    n_users: int = 0
-    dropout: float = 0.5  # share of hidden units dropped while learning
-    weight_decay: float = 0.0  # decoupled weight decay
-    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
-    mask_seen: bool = True  # whether items of the history are left out of what is shown
-    temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
-    reward_scale: float | None = None  # what networks see rewards multiplied by; None: the log's largest becomes 1
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
 
 class ItemAgent:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional
 
-from agents.embedding_agent import Decisions, ItemConfig
-from agents.softmax import sampled_softmax_loss
+from agents.embedding_agent import Decisions
+from agents.networks.configs import EmbeddingConfig
+from agents.networks.softmax_loss import sampled_softmax_loss
 
 
-def within_range(target: torch.Tensor, config: ItemConfig) -> torch.Tensor:
+def within_range(target: torch.Tensor, config: EmbeddingConfig) -> torch.Tensor:
     """Returns value targets kept within what rewards in `config.reward_range` can add up to; as they are without it."""
     if config.reward_range is None:
         return target
@@ -23,7 +24,7 @@ def seen_by_critic(
     action: torch.Tensor,
     items: torch.Tensor,
     shown: torch.Tensor,
-    config: ItemConfig,
+    config: EmbeddingConfig,
     generator: torch.Generator | None = None,
     *,
     sampled: bool = True,
@@ -47,7 +48,7 @@ def imitation_loss(
     action: torch.Tensor,
     logged: torch.Tensor,
     items: torch.Tensor,
-    config: ItemConfig,
+    config: EmbeddingConfig,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     """Returns minus the log probability (B,) of the logged items (B,) under softmax(temperature * scores).
@@ -64,7 +65,7 @@ def imitation_of_good(
     action: torch.Tensor,
     batch: Decisions,
     items: torch.Tensor,
-    config: ItemConfig,
+    config: EmbeddingConfig,
     sharpness: float,
     generator: torch.Generator | None,
 ) -> torch.Tensor:

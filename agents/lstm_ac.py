@@ -32,20 +32,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.encoders import make_encoder
-from agents.heads import DiscreteActor, make_head
-from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions
-from agents.networks import Critic, descend
-from agents.train import Run, command, train_agent
+from agents.item_agent import Frames, ItemAgent, ItemAgentConfig, ItemDecisions
+from agents.networks.layers import Critic, descend
+from agents.networks.softmax_heads import DiscreteActor, make_head
+from agents.networks.state_encoders import make_encoder
+from agents.training.train import Run, command, train_agent
 from recgym.frames import Batch
 
 
 @dataclass(frozen=True)
-class Config(FrameConfig):
-    """Hyperparameters of the LSTM actor-critic, with those of `FrameConfig`."""
+class Config(ItemAgentConfig):
+    """Hyperparameters of the LSTM actor-critic, with those of `ItemAgentConfig`."""
 
-    encoder: str = "lstm"  # how frames become states, see agents.encoders
-    head: str = "vectors"  # what makes one number per item of the actor's vector, see agents.heads
+    encoder: str = "lstm"  # how frames become states, see agents.networks.state_encoders
+    head: str = "vectors"  # what makes one number per item of the actor's vector, see agents.networks.softmax_heads
     gamma: float = 0.5  # discount per step
     actor_lr: float = 1e-3  # Adam's step size for the actor
     critic_lr: float = 1e-3  # Adam's step size for the critic

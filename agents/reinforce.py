@@ -39,14 +39,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from agents.correction import check_correction, gains
-from agents.encoders import make_encoder
-from agents.heads import Beta, DiscreteActor, make_head
-from agents.item_agent import FrameConfig, Frames, ItemAgent, ItemDecisions
-from agents.networks import descend
-from agents.replay import ReplayBuffer
-from agents.returns import returns_buffer
-from agents.train import Run, command, train_agent
+from agents.item_agent import Frames, ItemAgent, ItemAgentConfig, ItemDecisions
+from agents.networks.layers import descend
+from agents.networks.softmax_heads import Beta, DiscreteActor, make_head
+from agents.networks.state_encoders import make_encoder
+from agents.training.off_policy import check_correction, gains
+from agents.training.replay import ReplayBuffer
+from agents.training.session_replay import returns_buffer
+from agents.training.train import Run, command, train_agent
 from recgym.batches import FrameBatches
 from recgym.errors import DataError
 from recgym.frames import Batch
@@ -54,8 +54,8 @@ from recgym.log import InteractionLog
 
 
 @dataclass(frozen=True)
-class Config(FrameConfig):
-    """Hyperparameters of REINFORCE, with those of `FrameConfig`."""
+class Config(ItemAgentConfig):
+    """Hyperparameters of REINFORCE, with those of `ItemAgentConfig`."""
 
     correction: Literal["none", "off_policy", "top_k"] = "top_k"  # which of the three forms
     k: int = 10  # K, items of a list

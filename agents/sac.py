@@ -25,18 +25,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from agents.actors import GaussianActor, squashed
-from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
+from agents.embedding_agent import Decisions, EmbeddingAgent
 from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, squared_errors, within_range
-from agents.networks import Scalar, descend, follow, frozen
-from agents.train import Run, command, train_agent
-from agents.twins import make_critics
+from agents.networks.actors import GaussianActor, squashed
+from agents.networks.configs import EmbeddingConfig
+from agents.networks.layers import Scalar, descend, follow, frozen
+from agents.networks.twin_critics import make_critics
+from agents.training.train import Run, command, train_agent
 from recgym.frames import History
 
 
 @dataclass(frozen=True)
-class Config(ItemConfig):
-    """Hyperparameters of SAC, with those of `ItemConfig`."""
+class Config(EmbeddingConfig):
+    """Hyperparameters of SAC, with those of `EmbeddingConfig`."""
 
     alpha_lr: float = 1e-3  # Adam's step size for the logarithm of alpha
     alpha_init: float = 0.01  # weight of entropy in the beginning

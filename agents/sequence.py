@@ -21,11 +21,18 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from agents.item_agent import ItemAgent
-from agents.networks import descend
-from agents.scaling import reward_scale
-from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
-from agents.softmax import sampled_softmax_loss, softmax_loss
-from agents.train import Run, command, train_agent
+from agents.networks.layers import descend
+from agents.networks.scaling import reward_scale
+from agents.networks.sequence_network import (
+    Questions,
+    SequenceConfig,
+    make_network,
+    make_optimizer,
+    next_scores,
+    questions,
+)
+from agents.networks.softmax_loss import sampled_softmax_loss, softmax_loss
+from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
 from recgym.frames import Batch, History

@@ -5,7 +5,7 @@ its recommender is such a model. One core reads a history, as in `agents.sequenc
 softmax over the inner products of its hidden vector with item vectors. For the item a that came next, with return R,
 and the behaviour policy beta, we lower, over all events of a batch,
     - mean( gain * log pi(a|s) )  -  bc_weight * mean( log pi(a|s) )
-where the gain is that of `agents.correction`. Beta is a second softmax on the same hidden vectors, learned by
+where the gain is that of `agents.training.off_policy`. Beta is a second softmax on the same hidden vectors, learned by
 cross-entropy without a gradient into them, as in the paper's section 4.3. It differs from the paper where
 `agents.reinforce` does, and for the same reasons; `preset="paper"` is the paper's, see the class for what it sets.
 """
@@ -22,16 +22,23 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agents.correction import check_correction, gains
 from agents.item_agent import ItemAgent
 from agents.losses import mean_of
-from agents.networks import descend
-from agents.replay import ReplayBuffer
-from agents.returns import returns_buffer
-from agents.scaling import reward_scale
-from agents.sequence_network import Questions, SequenceConfig, make_network, make_optimizer, next_scores, questions
-from agents.softmax import log_softmax_of, softmax_loss
-from agents.train import Run, command, train_agent
+from agents.networks.layers import descend
+from agents.networks.scaling import reward_scale
+from agents.networks.sequence_network import (
+    Questions,
+    SequenceConfig,
+    make_network,
+    make_optimizer,
+    next_scores,
+    questions,
+)
+from agents.networks.softmax_loss import log_softmax_of, softmax_loss
+from agents.training.off_policy import check_correction, gains
+from agents.training.replay import ReplayBuffer
+from agents.training.session_replay import returns_buffer
+from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
 from recgym.frames import Batch, History

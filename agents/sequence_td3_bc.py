@@ -28,9 +28,9 @@ import torch
 from agents.base import to_tensor
 from agents.item_agent import ItemAgent
 from agents.losses import mean_of, scale_of
-from agents.networks import Critic, descend, follow, frozen
-from agents.scaling import reward_scale
-from agents.sequence_network import (
+from agents.networks.layers import Critic, descend, follow, frozen
+from agents.networks.scaling import reward_scale
+from agents.networks.sequence_network import (
     SequenceConfig,
     Steps,
     make_network,
@@ -39,9 +39,9 @@ from agents.sequence_network import (
     next_scores,
     steps_of,
 )
-from agents.softmax import expected_vectors, softmax_loss
-from agents.train import Run, command, train_agent
-from agents.twins import TwinCritic, clipped_noise
+from agents.networks.softmax_loss import expected_vectors, softmax_loss
+from agents.networks.twin_critics import TwinCritic, clipped_noise
+from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
 from recgym.frames import Batch, History

@@ -38,9 +38,9 @@ from torch import nn
 from agents.base import to_tensor
 from agents.item_agent import ItemAgent
 from agents.losses import mean_of
-from agents.networks import descend
-from agents.scaling import reward_scale
-from agents.sequence_network import (
+from agents.networks.layers import descend
+from agents.networks.scaling import reward_scale
+from agents.networks.sequence_network import (
     SequenceConfig,
     Steps,
     make_network,
@@ -48,8 +48,8 @@ from agents.sequence_network import (
     newest_hidden,
     steps_of,
 )
-from agents.softmax import sampled_softmax_loss, softmax_loss
-from agents.train import Run, command, train_agent
+from agents.networks.softmax_loss import sampled_softmax_loss, softmax_loss
+from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
 from recgym.frames import Batch, History

@@ -23,16 +23,17 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
-from agents.embedding_agent import Decisions, EmbeddingAgent, ItemConfig
+from agents.embedding_agent import Decisions, EmbeddingAgent
 from agents.losses import detached, imitation_loss, scale_of, seen_by_critic, squared_errors, within_range
-from agents.networks import descend, frozen
-from agents.train import Run, command, train_agent
-from agents.twins import Networks, Optimizers, make_networks, make_optimizers, move_targets, smoothed
+from agents.networks.configs import EmbeddingConfig
+from agents.networks.layers import descend, frozen
+from agents.networks.twin_critics import Networks, Optimizers, make_networks, make_optimizers, move_targets, smoothed
+from agents.training.train import Run, command, train_agent
 
 
 @dataclass(frozen=True)
-class Config(ItemConfig):
-    """Hyperparameters of TD3+BC, with those of `ItemConfig`."""
+class Config(EmbeddingConfig):
+    """Hyperparameters of TD3+BC, with those of `EmbeddingConfig`."""
 
     policy_delay: int = 2  # the actor and all targets move at every such update
     target_noise: float = 0.2  # standard deviation of the noise on the target actor's action

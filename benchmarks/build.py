@@ -17,7 +17,7 @@ import recgym
 from benchmarks.suites import Entry, Suite
 from recgym import Catalog, History, InteractionLog, RecVectorEnv
 from recgym.errors import DataError
-from recgym.policies import Scorer, Uniform
+from recgym.scorers import Scorer, Uniform
 
 METHODS = ("scores", "act", "update", "state_dict", "load_state_dict")  # of an agent, see agents.base
 
@@ -146,7 +146,7 @@ class Function:
 
 def train(agent: Any, entry: Entry, data: Data, seed: int) -> list[dict[str, float]]:
     """Trains an agent and returns its learning curve on the validation users."""
-    from agents.train import batches_for, fit
+    from agents.training.train import batches_for, fit
 
     suite = data.suite
     batches = batches_for(agent, data.train, suite.frame_size, entry.batch_size, seed, entry.later)

@@ -19,13 +19,13 @@ import numpy as np
 
 from recgym import InteractionLog, datasets, embeddings, users
 from recgym.data_source import DataSource
+from recgym.evaluation.metrics import Interval, mean_interval
 from recgym.fidelity import baselines, measures, policies, report
 from recgym.fidelity.answers import CHOICES
 from recgym.fidelity.calibrate import HeldBack, choose, held_back, recalibrated, thresholds
 from recgym.fidelity.card import bare
 from recgym.fidelity.prepare import parts
-from recgym.metrics import Interval, mean_interval
-from recgym.store import atomic_file
+from recgym.storage.store import atomic_file
 from recgym.users import LearnedUsers
 
 COLUMNS = (

@@ -29,8 +29,8 @@ from benchmarks.longterm_worlds import WORLDS
 from benchmarks.quality import Options
 from benchmarks.quality.measure import hierarchical_interval
 from benchmarks.results import Results
-from recgym.floors import known_policies
-from recgym.metrics import Interval, paired_difference
+from recgym.evaluation.floors import known_policies
+from recgym.evaluation.metrics import Interval, paired_difference
 
 _LUCK = 5  # seed of the held-out people's luck
 _BASELINE = "greedy"

@@ -30,7 +30,7 @@ def table(folder: Path) -> str:
     return "\n".join(
         [
             *parts,
-            "`greedy`, `rotating`, `quality` and `planner` know the truth about users (`recgym.floors`); learners see "
+            "`greedy`, `rotating`, `quality` and `planner` know the truth about users (`recgym floors`); learners see "
             "histories, and learned online from people who are not among those they are judged by. The gap is from "
             "`greedy` to the best that knows the truth. Hyperparameters were chosen in another world of the same kind, "
             "at most eight trials each; the chosen checkpoint by sessions with people of the training part. Brackets "

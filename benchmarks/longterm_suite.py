@@ -45,7 +45,7 @@ class World:
 
     name: str
     env_id: str
-    known: tuple[str, ...]  # policies that know the truth, see `recgym.floors`; "greedy" among them
+    known: tuple[str, ...]  # policies that know the truth, see `recgym.evaluation.floors`; "greedy" among them
     learners: tuple[Learner, ...]
     note: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)  # of the environment, beside those of the id

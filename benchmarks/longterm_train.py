@@ -12,9 +12,9 @@ import numpy as np
 import recgym
 from benchmarks.build import entry_point
 from benchmarks.longterm_suite import Learner, World
-from recgym.policies import Scorer
-from recgym.registry import make_vector_env, registered
-from recgym.vector import RecVectorEnv
+from recgym.envs.registry import make_vector_env, registered
+from recgym.envs.vector import RecVectorEnv
+from recgym.scorers import Scorer
 
 _LUCK = 77  # seed of users' luck in validation sessions
 _APART = 1_000_000  # between the seeds of sessions that learners train in
@@ -93,7 +93,7 @@ def _with_sb3(world: World, learner: Learner, seed: int, options: dict[str, Any]
     """Returns a model of Stable-Baselines3 as a scorer, and what puts a state back into it."""
     from stable_baselines3.common.vec_env import VecNormalize
 
-    from agents.sb3 import SB3Agent, SB3VecEnv
+    from agents.integrations.sb3 import SB3Agent, SB3VecEnv
 
     form = {"action": learner.action, "observation": "frame", "autoreset_mode": "SameStep", "k": 1}
     env = make_vector_env(learner.rows, **options | form)

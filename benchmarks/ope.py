@@ -21,13 +21,13 @@ import recgym
 from benchmarks.build import Data, build
 from benchmarks.suites import Entry, Suite
 from recgym import RecVectorEnv, ope
-from recgym.collection import collect, true_value
-from recgym.metrics import Interval, mean_interval
-from recgym.ope.estimators import HYPERPARAMETERS
+from recgym.evaluation.collection import collect, true_value
+from recgym.evaluation.metrics import Interval, mean_interval
+from recgym.evaluation.policies import SoftmaxPolicy, StochasticPolicy
+from recgym.ope.choice import HYPERPARAMETERS
 from recgym.ope.report import evaluate_policy
-from recgym.policies import Popularity
-from recgym.stochastic import SoftmaxPolicy, StochasticPolicy
-from recgym.store import atomic_file
+from recgym.scorers import Popularity
+from recgym.storage.store import atomic_file
 
 COLUMNS = (
     *("kind", "data", "behaviour", "policy", "estimator", "value", "low", "high", "truth", "truth_low", "truth_high"),

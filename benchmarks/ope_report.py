@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import Row
-from recgym.metrics import mean_interval
+from recgym.evaluation.metrics import mean_interval
 
 NAME = "ope"
 _ERROR = (

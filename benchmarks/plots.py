@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Row
-from recgym.store import atomic_file
+from recgym.storage.store import atomic_file
 
 _COLOUR, _FLOOR, _PLAIN = "#1f5fa8", "#9a9a9a", "#333333"
 

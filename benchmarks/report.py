@@ -17,7 +17,7 @@ from benchmarks.plots import interval_chart, learning_curves
 from benchmarks.quality import report as quality_report
 from benchmarks.results import FOLDER, Results, Row, protocols
 from benchmarks.suites import FLOORS, SUITES, Suite
-from recgym.store import atomic_file
+from recgym.storage.store import atomic_file
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"

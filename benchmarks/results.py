@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recgym.locks import locked
-from recgym.store import atomic_file
+from recgym.storage.locks import locked
+from recgym.storage.store import atomic_file
 
 FOLDER = Path(__file__).parent / "results"
 COLUMNS = (

@@ -24,7 +24,7 @@ from benchmarks.build import Data, build, entry_point, is_agent
 from benchmarks.results import FOLDER, Results
 from benchmarks.suites import SUITES, Entry, Suite
 from recgym.commands.ending import ended
-from recgym.metrics import Interval, paired_difference
+from recgym.evaluation.metrics import Interval, paired_difference
 
 ROOT = Path(__file__).parent.parent
 GENERATED = (  # changes here do not make a working tree dirty

@@ -18,8 +18,8 @@ from typing import Any
 
 import recgym
 from benchmarks.results import FOLDER, Results, Row
-from recgym.floors import known_policies
-from recgym.registry import make_vector_env, registered
+from recgym.envs.registry import make_vector_env, registered
+from recgym.evaluation.floors import known_policies
 
 NAME, ENV_ID = "simulated", "recgym/ML1M-Sim-v0"
 OPTIONS: dict[str, Any] = {}  # of the environment, beside those of the id

@@ -102,7 +102,7 @@ def _faces(calls: int, n: int = 64) -> list[dict[str, Any]]:
     """SB3 through our VecEnv against its DummyVecEnv."""
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    from agents.sb3_env import make_vec_env
+    from agents.integrations.sb3_env import make_vec_env
 
     options: dict[str, Any] = {"action": "item", "observation": "history"}
     ours: Any = make_vec_env(FRAME, n, **options)

@@ -19,8 +19,8 @@ SETTINGS = {"hidden": 64, "batch": 128}
 PROGRAM = """
 import re, sys, time
 import torch
-from agents.heads import DiscreteActor, make_head
-from agents.networks import descend
+from agents.networks.softmax_heads import DiscreteActor, make_head
+from agents.networks.layers import descend
 head, n_items, hidden, batch, updates = sys.argv[1], *map(int, sys.argv[2:])
 
 def memory():  # MB; Linux's high-water mark of this process, where getrusage would begin with its parent's

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.speed_envs import _stepper
 from benchmarks.turns import ROWS, in_turns, row
-from recgym.learned.tensors import best_device
-from recgym.registry import KINDS
+from recgym.batches.tensors import best_device
+from recgym.envs.registry import KINDS
 
 SMALL: dict[str, Any] = {"n_users": 600, "dim": 16, "max_epochs": 1}
 LEARNED: dict[str, dict[str, Any]] = {

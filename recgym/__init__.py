@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import lazy_loader
 
-from recgym.registry import register_envs
+from recgym._moved import redirect
+from recgym.envs.registry import register_envs
 
 __version__ = "0.1.0"
 
@@ -12,4 +13,5 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ += ["__version__"]
 
+redirect()
 register_envs()

@@ -15,8 +15,8 @@ import numpy as np
 
 from recgym.errors import DataError, StoreError
 from recgym.ids import as_ids, from_json, to_json
-from recgym.manifests import read_json
-from recgym.store import atomic_folder, read_manifest, write_manifest
+from recgym.storage.manifests import read_json
+from recgym.storage.store import atomic_folder, read_manifest, write_manifest
 
 KIND, VERSION = "catalog", 1
 _ARRAYS, _REST = "vectors.safetensors", "items.json"

@@ -92,7 +92,7 @@ def trained_run(tmp_path_factory):
     import dataclasses
 
     from agents import DDPG, checkpoint
-    from agents.train import fit
+    from agents.training.train import fit
     from recgym.batches import FrameBatches
 
     log = make_log()

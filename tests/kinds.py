@@ -4,7 +4,7 @@ A new kind is run as it is registered; a row of `CASES` or `VARIANTS` says in wh
 its data are made small where the options of `Frame` are not its own.
 """
 
-from recgym.registry import KINDS
+from recgym.envs.registry import KINDS
 
 LOG = {"n_users": 120, "n_items": 90, "dim": 12}
 SMALL = {  # kind -> options that make its Synthetic data small

@@ -20,11 +20,11 @@ from conftest import make_catalog, make_log  # noqa: E402
 import agents  # noqa: E402
 import recgym  # noqa: E402
 from agents import checkpoint  # noqa: E402
-from agents.encoders import ENCODERS  # noqa: E402
-from agents.online import OnlineState, buffer_for  # noqa: E402
-from agents.train import batches_for  # noqa: E402
+from agents.networks.state_encoders import ENCODERS  # noqa: E402
+from agents.training.online import OnlineState, buffer_for  # noqa: E402
+from agents.training.train import batches_for  # noqa: E402
 from recgym.batches import FrameBatches, histories  # noqa: E402
-from recgym.env import RecVectorEnv  # noqa: E402
+from recgym.envs.env import RecVectorEnv  # noqa: E402
 from recgym.users import ReplayUsers  # noqa: E402
 
 VECTOR = ("DDPG", "TD3", "TD3BC", "SAC", "BCQ", "DRR")

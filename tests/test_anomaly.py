@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.anomaly import AnomalyDetector, fit_detector
+from agents.training.anomaly import AnomalyDetector, fit_detector
 from recgym.errors import DataError
 
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_catalog, make_log
 
 import agents
-from agents.auto import Watch
+from agents.training.auto import Watch
 from recgym.batches import FrameBatches, SequenceBatches
 from recgym.errors import DataError
 from recgym.log import InteractionLog

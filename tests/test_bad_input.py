@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from recgym import cache, datasets
+from recgym import datasets
 from recgym.errors import DataError, MissingDataError
+from recgym.storage import cache
 
 
 @pytest.fixture(autouse=True)

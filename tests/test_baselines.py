@@ -9,7 +9,7 @@ from agents.baselines import EASE, ItemKNN, consumed
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
-from recgym.policies import Scorer
+from recgym.scorers import Scorer
 
 # Four users: items 0 and 1 go together, item 2 goes with 3, item 4 is alone; user 3 took item 0 twice.
 USERS = [[0, 1], [0, 1, 2], [2, 3], [0, 0, 4]]

@@ -5,19 +5,19 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from recgym.best_slates import alone_values, best_slates, repeated, slate_values
 from recgym.catalog import Catalog
+from recgym.envs.vector import RecVectorEnv
 from recgym.errors import DataError
-from recgym.evaluate import evaluate_sessions
+from recgym.evaluation.evaluate import evaluate_sessions
+from recgym.evaluation.planning import Imagined, greed_is_best, greedy, planner, rotating
 from recgym.log import InteractionLog
-from recgym.planning import Imagined, greed_is_best, greedy, planner, rotating
 from recgym.rng import RowRandom
 from recgym.users import DRRUsers, PlaylistUsers, ReplayUsers, assortment
-from recgym.users.parts import choice
-from recgym.users.parts.base import Items, Part
-from recgym.users.parts.penalties import PositionPenalty, SimilarityPenalty
+from recgym.users.behaviours import choice
+from recgym.users.behaviours.base import Items, Part
+from recgym.users.behaviours.penalties import PositionPenalty, SimilarityPenalty
+from recgym.users.best_slates import alone_values, best_slates, repeated, slate_values
 from recgym.users.simulated import SimulatedUsers
-from recgym.vector import RecVectorEnv
 
 ALL = slice(None)
 PENALTIES = (PositionPenalty(0.3), SimilarityPenalty(2.0))
@@ -77,7 +77,7 @@ def test_laws_that_say_the_best_slate_say_the_best_of_all(law, k, miss_reward):
 
 @pytest.mark.parametrize("law", [*SEARCHED, choice.Cascade(), choice.Logit()], ids=repr)
 def test_a_searched_slate_earns_nearly_what_the_best_of_all_does(law):
-    """Over these worlds the search falls short by 0.2 % on average, 20 % at worst; see `recgym.best_slates`."""
+    """Over these worlds the search falls short by 0.2 % on average, 20 % at worst; see `recgym.users.best_slates`."""
     gaps = []
     for seed in range(8):
         users, state = world(law, 7, (PositionPenalty(0.3), SimilarityPenalty(1.0)), seed)

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from recgym import cache, store
 from recgym.__main__ import main
 from recgym.errors import DataError, StoreError
+from recgym.storage import cache, store
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from recgym import cache, datasets
-from recgym.datasets.table import TableOptions
+from recgym import datasets
+from recgym.datasets.tables.table import TableOptions
+from recgym.storage import cache
 
 BASE = {"user": "u", "item": "i", "reward": "r", "time": "t"}
 OTHERS = {  # option -> another value than its default

@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from recgym import cache, datasets, store
+from recgym import datasets
 from recgym.datasets import generator
+from recgym.storage import cache, store
 
 LOAD = """
 import sys

@@ -6,10 +6,11 @@ import os
 import pytest
 from test_learned_users import hand_made
 
-from recgym import InteractionLog, cache, datasets, export, store
+from recgym import InteractionLog, datasets, export
 from recgym.__main__ import main
 from recgym.errors import StoreError
 from recgym.fidelity.card import Card
+from recgym.storage import cache, store
 
 REFUSED = (
     r"{} must be free, empty or a folder with nothing but what recgym wrote, got {}; choose another folder or move"

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from agents import checkpoint, saving
+from agents import checkpoint
 from agents.ddpg import DDPG
 from agents.dqn import DQN
-from agents.train import every, fit
+from agents.training import saving
+from agents.training.train import every, fit
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
 from recgym.errors import StoreError
 from recgym.frames import History
-from recgym.manifests import sealed
+from recgym.storage.manifests import sealed
 
 TESTS = Path(__file__).parent
 
@@ -69,7 +70,7 @@ sys.path.insert(0, {tests!r})
 from conftest import make_catalog, make_log
 from test_checkpoint import made, weights
 from agents import checkpoint, saving
-from agents.train import fit
+from agents.training.train import fit
 agent, batches = made(make_log(), make_catalog())
 step = checkpoint.load(sys.argv[1], agent, batches)
 fit(agent, batches, 13, first_step=step)
@@ -272,7 +273,7 @@ sys.path.insert(0, {tests!r})
 from conftest import make_catalog, make_log
 from test_checkpoint import made
 from agents import checkpoint, saving
-from agents.train import fit
+from agents.training.train import fit
 agent, batches = made(make_log(), make_catalog(), hidden=128)
 print("ready", flush=True)
 fit(agent, batches, 10**6, checkpoint.Checkpoints(sys.argv[1], agent, batches, keep=2))

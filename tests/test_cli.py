@@ -9,9 +9,10 @@ import pytest
 from fakes import LAYOUTS, as_folder, as_zip
 
 import recgym
-from recgym import cache, commands, datasets, export
+from recgym import commands, datasets, export
 from recgym.__main__ import main
-from recgym.ope import estimators
+from recgym.ope import choice as estimators
+from recgym.storage import cache
 
 
 @pytest.fixture(autouse=True)

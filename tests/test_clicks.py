@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_log
 
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError
 from recgym.rng import RowRandom
 from recgym.users import Clicks, ReplayUsers

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from recgym import datasets
-from recgym.datasets.clock import ticks
+from recgym.datasets.tables.timestamps import ticks
 from recgym.errors import DataError
 
 

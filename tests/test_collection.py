@@ -5,16 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-from recgym.collection import collect, true_value
+from recgym.envs.vector import RecVectorEnv
 from recgym.errors import DataError
+from recgym.evaluation.collection import collect, true_value
+from recgym.evaluation.policies import GaussianPolicy, SoftmaxPolicy, StochasticPolicy, choose_items, draw_slates
 from recgym.frames import History
 from recgym.ope.logged import decisions, evaluated_probabilities, moments
 from recgym.ope.slates import slate_view, slates
-from recgym.policies import Popularity
 from recgym.rng import RowRandom
-from recgym.stochastic import GaussianPolicy, SoftmaxPolicy, StochasticPolicy, choose_items, draw_slates
+from recgym.scorers import Popularity
 from recgym.users import ReplayUsers
-from recgym.vector import RecVectorEnv
 
 
 class Watched:

@@ -6,7 +6,8 @@ import pytest
 import tyro
 from conftest import make_log
 
-from agents import checkpoint, train
+from agents import checkpoint
+from agents.training import train
 
 SMALL = {"bcq": ["--generator-hidden", "16", "--n-samples", "2"]}
 

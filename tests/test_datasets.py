@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from fakes import LAYOUTS, as_folder, as_zip
 
-from recgym import cache, datasets
+from recgym import datasets
 from recgym.datasets import sources
 from recgym.errors import DataError
+from recgym.storage import cache
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,12 @@ import torch
 from conftest import make_catalog, make_log
 
 import agents
-from agents import diagnosis, train
-from agents.anomaly import AnomalyDetector
 from agents.ddpg import DDPG, Config
-from agents.diagnosis import diagnose, logged_values, pairwise_distances
-from agents.diagnostics import Diagnostics
-from agents.train import Run
+from agents.training import diagnosis, train
+from agents.training.anomaly import AnomalyDetector
+from agents.training.diagnosis import diagnose, logged_values, pairwise_distances
+from agents.training.diagnostics import Diagnostics
+from agents.training.train import Run
 from recgym.batches import FrameBatches
 
 ALL = (
@@ -160,7 +160,7 @@ def test_the_report_writes_rows_and_pictures(tmp_path):
 
 
 def test_it_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("agents.diagnostics.find_spec", lambda name: None)
+    monkeypatch.setattr("agents.training.diagnostics.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'draw with matplotlib, got no such module; pip install "recgym\[bench\]"'):
         Diagnostics(None, make_catalog(), make_log(), tmp_path)
 

@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from recgym import datasets
-from recgym.datasets import text
+from recgym.datasets.tables import text
 from recgym.errors import DataError, MissingDataError
 
 NAMES = {"user": "u", "item": "i"}

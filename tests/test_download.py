@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from recgym import datasets, download
+from recgym import datasets
 from recgym.datasets import sources
-from recgym.download import Remote
 from recgym.errors import DataError, HashMismatchError, MissingDataError, StoreError
+from recgym.storage import download
+from recgym.storage.download import Remote
 
 CONTENT = b"published content " * 10_000
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from conftest import make_catalog
 
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
+from recgym.envs.registry import make_vector_env
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.registry import make_vector_env
 from recgym.rng import RowRandom
 from recgym.users import DRRUsers
-from recgym.users.draws import draw_in_turn
+from recgym.users.sampling import draw_in_turn
 
 PAD, ALL = 40, slice(None)
 SMALL = {"world": "drr", "n_users": 150, "n_items": 300, "dim": 8, "frame_size": 5, "observation": "user_history"}

@@ -6,8 +6,8 @@ import torch
 
 from recgym.datasets.synthetic import synthetic
 from recgym.embeddings import dssm, load_vectors, save_vectors
+from recgym.embeddings.towers import Options, Tower, dssm_loss, fit_towers
 from recgym.errors import DataError
-from recgym.learned.dssm import Options, Tower, dssm_loss, fit_towers
 from recgym.log import InteractionLog
 
 QUICK = {"dim": 16, "n_epochs": 10, "batch_size": 256, "lr": 3e-3}
@@ -74,7 +74,7 @@ def test_what_is_written_comes_back(log, tmp_path):
 
 def test_negatives_exclude_what_the_user_consumed(monkeypatch, log):
     seen = []
-    from recgym.learned import dssm as module
+    from recgym.embeddings import towers as module
 
     plain = module.Unconsumed.items
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import agents
-from agents import encoders
-from agents.cores import CausalTransformer, make_core, to_front
-from agents.encoded import Encoded, with_encoders
-from agents.encoders import ENCODERS, DrrAverage, make_encoder
-from agents.train import fit
+from agents.networks.encoded import Encoded, with_encoders
+from agents.networks.layers import state_encoders as encoders
+from agents.networks.sequence_cores import CausalTransformer, make_core, to_front
+from agents.networks.state_encoders import ENCODERS, DrrAverage, make_encoder
+from agents.training.train import fit
 from recgym.batches import FrameBatches
 from recgym.batches import histories as past_of
 from recgym.errors import DataError

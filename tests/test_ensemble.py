@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from agents import EASE, Ensemble, Popularity
+from recgym.evaluation.scoring import recommend
 from recgym.frames import History
-from recgym.scoring import recommend
 
 HISTORY = History(np.array([[0, 1], [2, 3]]), np.zeros((2, 2), dtype=np.float32), np.array([2, 2]))
 

@@ -3,7 +3,7 @@ import pytest
 from conftest import make_catalog, make_log
 
 from recgym.catalog import Catalog
-from recgym.env import RecEnv
+from recgym.envs.env import RecEnv
 from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.testing import assert_same

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from recgym.catalog import Catalog
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError
-from recgym.evaluate import evaluate_ranking, evaluate_sessions
+from recgym.evaluation.evaluate import evaluate_ranking, evaluate_sessions
+from recgym.evaluation.scoring import recommend, top_items
 from recgym.frames import History
 from recgym.log import InteractionLog
-from recgym.policies import Popularity
-from recgym.scoring import recommend, top_items
+from recgym.scorers import Popularity
 from recgym.users.replay import ReplayUsers
 
 N_ITEMS = 7

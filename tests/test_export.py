@@ -19,12 +19,12 @@ from conftest import make_catalog, make_log
 
 from recgym import collect, export
 from recgym.__main__ import main
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError, StoreError
+from recgym.evaluation.policies import SoftmaxPolicy
 from recgym.export import hdf5, parquet
 from recgym.export.rows import Rows
-from recgym.policies import Popularity
-from recgym.stochastic import SoftmaxPolicy
+from recgym.scorers import Popularity
 
 h5py = pytest.importorskip("h5py", reason="HDF5 needs recgym[hdf5]")
 F = 5

@@ -6,12 +6,12 @@ import torch
 from conftest import make_catalog, make_log
 
 import recgym
-from agents.encoders import make_encoder
-from agents.replay import ReplayBuffer
+from agents.networks.state_encoders import make_encoder
+from agents.training.replay import ReplayBuffer
 from recgym.batches import FrameBatches
+from recgym.envs.registry import make_vector_env
+from recgym.envs.spaces import states
 from recgym.frames import Batch, encode_frame
-from recgym.registry import make_vector_env
-from recgym.spaces import states
 
 SMALL = {"n_users": 60, "n_items": 50, "dim": 6}
 TABLE = make_catalog().table
@@ -164,6 +164,6 @@ def test_row_14_interactive_environment_of_candidates_and_the_latest_positives()
 
 
 def test_registered_for_every_rating_data_set():
-    for name in recgym.registry.DATASETS:
+    for name in recgym.envs.registry.DATASETS:
         for kind in ("Frame", "Seq", "DRR"):
             assert f"recgym/{name}-{kind}-v0" in gym.registry

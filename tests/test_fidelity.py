@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from recgym import DataError, InteractionLog, datasets, embeddings, fidelity, users
+from recgym.evaluation.metrics import Interval
 from recgym.fidelity.prepare import kept
 from recgym.fidelity.trust import how_fitted
-from recgym.metrics import Interval
 
 SMALL = {"dim": 4, "max_epochs": 3, "n_members": 3}
 

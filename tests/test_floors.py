@@ -8,11 +8,11 @@ from conftest import make_catalog, make_log
 from kinds import DATASET_OF, KIND_OF, data_of
 
 import recgym
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError, MissingDataError
-from recgym.evaluate import evaluate_sessions
-from recgym.floors import Floor, measure, stored, verdict
-from recgym.planning import Imagined, greedy, planner
+from recgym.evaluation.evaluate import evaluate_sessions
+from recgym.evaluation.floors import Floor, measure, stored, verdict
+from recgym.evaluation.planning import Imagined, greedy, planner
 from recgym.rng import RowRandom
 from recgym.users import DRRUsers, PlaylistUsers, ReplayUsers
 

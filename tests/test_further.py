@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 
 from recgym.catalog import Catalog
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs.env import RecEnv, RecVectorEnv
+from recgym.envs.registry import make_env, make_vector_env
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.registry import make_env, make_vector_env
 from recgym.testing import assert_same, check_vector_env
 from recgym.users import ReplayUsers, SimulatedUsers
 from recgym.users.around import Funnel, Pool, Repetition
-from recgym.users.parts.base import Items
-from recgym.users.parts.choice import PositionBased
+from recgym.users.behaviours.base import Items
+from recgym.users.behaviours.choice import PositionBased
 
 SMALL = {"n_users": 60, "n_items": 40, "dim": 8, "action": "item"}
 
@@ -266,9 +266,9 @@ def test_learned_users_look_at_places():
 
 
 def test_logs_of_late_answers_are_refused():
-    from recgym.collection import collect
-    from recgym.policies import Uniform
-    from recgym.stochastic import SoftmaxPolicy
+    from recgym.evaluation.collection import collect
+    from recgym.evaluation.policies import SoftmaxPolicy
+    from recgym.scorers import Uniform
 
     env = make_vector_env(2, **SMALL, delay=1, observation="history")
     policy = SoftmaxPolicy(Uniform(env.catalog.item_ids, 0, env.catalog.reward))
@@ -298,8 +298,8 @@ def test_conformance(name, mode):
 
 def test_planners_reach_through():
     """Policies that know the truth ask it of the inner users; who leaves by repetition is left less by a planner."""
-    from recgym import planning
-    from recgym.evaluate import evaluate_sessions
+    from recgym.evaluation import planning
+    from recgym.evaluation.evaluate import evaluate_sessions
 
     given = {**SMALL, "world": "boredom", "leave_by": "cirs", "n_topics": 2, "observation": "history", "horizon": 10}
     env = make_vector_env(20, **given, autoreset_mode="Disabled")

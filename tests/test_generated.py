@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from recgym.envs.registry import make_vector_env
 from recgym.errors import DataError
-from recgym.registry import make_vector_env
 from recgym.worlds.generated import serve
 
 WORLDS = ["boredom", "drift", "slate", "slate_boredom", "interest_evolution", "long_term_satisfaction"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.heads import AdaptiveHead, LinearHead, VectorHead, make_head
+from agents.networks.softmax_heads import AdaptiveHead, LinearHead, VectorHead, make_head
 from agents.reinforce import REINFORCE
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from test_past_memory import NAMES, assert_same, table
 
 from recgym import InteractionLog
-from recgym.datasets import columns_on_disk, in_order, movielens, past_memory, sources, text
-from recgym.datasets.past_memory import write_table
-from recgym.datasets.table import make_options, read_table
+from recgym.datasets import movielens, sources
+from recgym.datasets.tables import columns_on_disk, in_order, text
+from recgym.datasets.tables import out_of_core as past_memory
+from recgym.datasets.tables.out_of_core import write_table
+from recgym.datasets.tables.table import make_options, read_table
 from recgym.errors import DataError
 
 

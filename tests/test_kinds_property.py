@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from recgym import InteractionLog
-from recgym.datasets import past_memory
-from recgym.datasets.clock import Clock, Reading
-from recgym.datasets.past_memory import write_table
-from recgym.datasets.table import make_options, read_table
+from recgym.datasets.tables import out_of_core as past_memory
+from recgym.datasets.tables.out_of_core import write_table
+from recgym.datasets.tables.table import make_options, read_table
+from recgym.datasets.tables.timestamps import Clock, Reading
 from recgym.errors import DataError
 
 START = 1_700_000_000

@@ -10,9 +10,9 @@ from test_learned_users import hand_made
 
 from recgym import users
 from recgym.errors import StoreError
-from recgym.store import MANIFEST
+from recgym.storage.store import MANIFEST
 from recgym.users import LearnedUsers
-from recgym.users.fitted_on import FittedOn
+from recgym.users.fitted.provenance import FittedOn
 
 
 @pytest.mark.parametrize("kind", ["mf", "sequential"])

@@ -9,11 +9,11 @@ from conftest import make_catalog, make_log
 
 from recgym import datasets, embeddings, users
 from recgym.errors import DataError, MissingDataError, OptionError, StoreError
-from recgym.learned import loop
-from recgym.learned.factors import BIAS_SHARE, FactorsLearner
 from recgym.log import InteractionLog
-from recgym.users import task as tasks
-from recgym.users.task import FactorOptions, held_out_of, levels_of, missed_of
+from recgym.users.fitted import fit_options as tasks
+from recgym.users.fitted import training_loop as loop
+from recgym.users.fitted.factor_training import BIAS_SHARE, FactorsLearner
+from recgym.users.fitted.fit_options import FactorOptions, held_out_of, levels_of, missed_of
 
 QUICK = {"dim": 4, "max_epochs": 3, "n_members": 2}
 

@@ -6,7 +6,7 @@ from conftest import make_log
 
 from recgym.errors import DataError
 from recgym.log import InteractionLog
-from recgym.users.leaving import EDGES, Leaving, fit_leaving
+from recgym.users.fitted.churn import EDGES, Leaving, fit_leaving
 
 
 def simulated(n_users=3000, longest=40, seed=0):

@@ -8,11 +8,11 @@ from test_learned_fit import task_of
 
 from recgym import embeddings, users
 from recgym.frames import History
-from recgym.learned.recurrent import AnswerNet, Recurrent
-from recgym.learned.sequential import SequentialLearner, windows
 from recgym.log import InteractionLog
 from recgym.rng import RowRandom
-from recgym.users.task import SequentialOptions
+from recgym.users.fitted.fit_options import SequentialOptions
+from recgym.users.fitted.recurrent import AnswerNet, Recurrent
+from recgym.users.fitted.sequential_training import SequentialLearner, windows
 
 ALL = slice(None)
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_log
 
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs.env import RecEnv, RecVectorEnv
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.rng import RowRandom, normals, uniforms
 from recgym.users import Guards, LearnedUsers
-from recgym.users.factors import Factors, sigmoid
-from recgym.users.fitted_on import FittedOn
-from recgym.users.guards import next_entropy
-from recgym.users.leaving import EDGES, Leaving
+from recgym.users.fitted.churn import EDGES, Leaving
+from recgym.users.fitted.factors import Factors, sigmoid
+from recgym.users.fitted.penalties import next_entropy
+from recgym.users.fitted.provenance import FittedOn
 
 ALL = slice(None)
 LEVELS = np.array([-0.5, 0.0, 1.0], dtype=np.float32)
@@ -88,7 +88,7 @@ def test_shapes_and_sums(model):
 def test_many_pairs_are_predicted_in_parts(model, monkeypatch):
     everyone, items = np.repeat(np.arange(6), 40), np.tile(np.arange(40), 6)
     whole = model.predict(everyone, items)[0]
-    monkeypatch.setattr("recgym.users.learned._CHUNK", 7)
+    monkeypatch.setattr("recgym.users.fitted.learned._CHUNK", 7)
     assert np.array_equal(model.predict(everyone, items)[0], whole)
     past = History(np.full((240, 3), 40), np.zeros((240, 3)), np.zeros(240, dtype=int))
     assert np.array_equal(model.predict(everyone, items, past)[0], whole)  # factorisations ignore it
@@ -259,7 +259,10 @@ def test_entropy_of_what_follows():
     [
         (lambda: Guards(-1.0), "pessimism and entropy_bonus must be 0 or more, got -1.0 and 0.0; raise them"),
         (lambda: Guards(0.0, float("nan")), "pessimism and entropy_bonus must be 0 or more, got 0.0 and nan"),
-        (lambda: Guards(0.0, 1.0), "an entropy bonus needs entropy, got none; give what recgym.users.guards.next_entr"),
+        (
+            lambda: Guards(0.0, 1.0),
+            "an entropy bonus needs entropy, got none; give what penalties.next_entropy made",
+        ),
         (lambda: next_entropy(make_log(), 1), "n_groups must be at least 2, got 1; entropy needs something"),
     ],
 )

@@ -13,9 +13,9 @@ from benchmarks.longterm_suite import Learner, World
 from benchmarks.quality import Options
 from benchmarks.results import Results
 from recgym.batches import FrameBatches
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
+from recgym.envs.registry import make_vector_env
 from recgym.frames import Batch
-from recgym.registry import make_vector_env
 from recgym.users import ReplayUsers
 
 SHORT = {"n_users": 60, "n_items": 20, "horizon": 12, "repeats": "allow", "world": "long_term_satisfaction"}

@@ -5,7 +5,7 @@ import pytest
 
 from recgym import metrics
 from recgym.errors import DataError
-from recgym.metrics import Ranks
+from recgym.evaluation.metrics import Ranks
 
 
 def test_ranks_count_the_better_and_the_tied():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.networks import (
+from agents.networks.layers import (
     Actor,
     Critic,
     PartsLinear,

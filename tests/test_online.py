@@ -14,10 +14,10 @@ from conftest import make_catalog, make_log
 
 import agents
 from agents import checkpoint
-from agents.online import OnlineState, buffer_for
-from agents.train import fit, fit_online
+from agents.training.online import OnlineState, buffer_for
+from agents.training.train import fit, fit_online
 from recgym.batches import FrameBatches
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError
 from recgym.users import ReplayUsers
 
@@ -156,7 +156,7 @@ def offline_or_online(name):
 CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
-from agents.reports import every
+from agents.training.callbacks import every
 from test_online import checkpoint, offline_or_online
 train, agent, beside = offline_or_online({name!r})
 print("ready", flush=True)

@@ -8,7 +8,7 @@ import pytest
 
 from recgym import ope
 from recgym.errors import DataError
-from recgym.metrics import mean_interval
+from recgym.evaluation.metrics import mean_interval
 
 CONTEXT = np.array([0.4, 0.6])  # probability of each context
 BETA = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])  # behaviour policy, per context

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from recgym import ope
+from recgym.evaluation.metrics import Interval
+from recgym.evaluation.policies import SoftmaxPolicy
 from recgym.log import InteractionLog
-from recgym.metrics import Interval
-from recgym.ope import estimators
-from recgym.ope.estimators import Estimate
+from recgym.ope import choice as estimators
+from recgym.ope.choice import Estimate
 from recgym.ope.report import _biases, evaluate_policy
-from recgym.policies import Popularity
-from recgym.stochastic import SoftmaxPolicy
+from recgym.scorers import Popularity
 
 LEFT_OUT = "the interval leaves out the bias of the parameter"
 

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 
 import agents
-import recgym.registry
+import recgym.envs.registry
 from agents.baselines import EASE
 from recgym import FrameBatches, datasets, embeddings, ope
-from recgym.collection import collect, true_value
-from recgym.metrics import mean_interval
+from recgym.envs.vector import RecVectorEnv
+from recgym.evaluation.collection import collect, true_value
+from recgym.evaluation.metrics import mean_interval
+from recgym.evaluation.policies import SoftmaxPolicy
 from recgym.ope.logged import decisions
 from recgym.ope.q_features import policy_view
-from recgym.policies import Popularity
-from recgym.stochastic import SoftmaxPolicy
+from recgym.scorers import Popularity
 from recgym.users import ReplayUsers
-from recgym.vector import RecVectorEnv
 
 pytestmark = pytest.mark.slow
 WORLD = {"n_users": 2000, "n_items": 200}
@@ -34,7 +34,7 @@ def policies():
 
 
 def make_env(horizon):
-    recgym.registry.register_envs()
+    recgym.envs.registry.register_envs()
     options = {"split": "test", "test_size": 0.5, "dim": 8, "action": "item", "observation": "history"}
     return gym.make_vec(
         "recgym/Synthetic-Frame-v0",

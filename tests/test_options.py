@@ -3,7 +3,7 @@ import pytest
 from conftest import make_catalog, make_log
 from gymnasium.error import ResetNeeded
 
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs.env import RecEnv, RecVectorEnv
 from recgym.errors import ActionError, DataError
 from recgym.users import ReplayUsers
 

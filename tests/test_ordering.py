@@ -8,7 +8,8 @@ import pytest
 from fakes import LAYOUTS, as_folder
 
 from recgym import datasets
-from recgym.datasets import movielens, ordering, sources
+from recgym.datasets import movielens, sources
+from recgym.datasets import movielens_sasrec_order as ordering
 from recgym.errors import DataError, MissingDataError
 
 REAL = Path(os.environ.get("RECGYM_DATA", "/nowhere"))

@@ -3,10 +3,10 @@ import inspect
 import gymnasium as gym
 import pytest
 
-from recgym import registry
-from recgym.option_docs import world_options
-from recgym.pages import page
-from recgym.registry import KINDS, world_of
+from recgym.envs import registry
+from recgym.envs.option_docs import world_options
+from recgym.envs.pages import page
+from recgym.envs.registry import KINDS, world_of
 
 IDS = [env_id for kind in KINDS for env_id in kind.ids()]
 

@@ -7,9 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from recgym.envs.registry import make_vector_env, registered
 from recgym.errors import DataError
-from recgym.registry import make_vector_env, registered
-from recgym.users.parts.base import Part
+from recgym.users.behaviours.base import Part
 
 SMALL = {"n_users": 30, "n_items": 60}
 LATENT = {**SMALL, "dim": 4, "n_topics": 5}
@@ -50,7 +50,7 @@ FILES = ("boredom", "evolution", "influence", "patience", "penalties", "ratings"
 PARTS = {
     name: part
     for file in (*FILES, "satisfaction", "watching")
-    for name, part in vars(import_module(f"recgym.users.parts.{file}")).items()
+    for name, part in vars(import_module(f"recgym.users.behaviours.{file}")).items()
     if inspect.isclass(part) and issubclass(part, Part) and part is not Part
 }
 

@@ -2,18 +2,26 @@ import numpy as np
 import pytest
 
 from recgym.rng import RowRandom
-from recgym.users.parts.base import Items, Luck, Part, Shown
-from recgym.users.parts.boredom import Boredom
-from recgym.users.parts.choice import Cascade, DependentClick, First, Logit, PlackettLuce, PositionBased, Proportional
-from recgym.users.parts.evolution import InterestEvolution
-from recgym.users.parts.influence import Influence, Wandering
-from recgym.users.parts.patience import Distraction, Patience
-from recgym.users.parts.penalties import PositionPenalty, SimilarityPenalty
-from recgym.users.parts.ratings import Ratings
-from recgym.users.parts.returning import Returning
-from recgym.users.parts.satiation import Satiation
-from recgym.users.parts.satisfaction import LongTermSatisfaction
-from recgym.users.parts.watching import WatchBudget
+from recgym.users.behaviours.base import Items, Luck, Part, Shown
+from recgym.users.behaviours.boredom import Boredom
+from recgym.users.behaviours.choice import (
+    Cascade,
+    DependentClick,
+    First,
+    Logit,
+    PlackettLuce,
+    PositionBased,
+    Proportional,
+)
+from recgym.users.behaviours.evolution import InterestEvolution
+from recgym.users.behaviours.influence import Influence, Wandering
+from recgym.users.behaviours.patience import Distraction, Patience
+from recgym.users.behaviours.penalties import PositionPenalty, SimilarityPenalty
+from recgym.users.behaviours.ratings import Ratings
+from recgym.users.behaviours.returning import Returning
+from recgym.users.behaviours.satiation import Satiation
+from recgym.users.behaviours.satisfaction import LongTermSatisfaction
+from recgym.users.behaviours.watching import WatchBudget
 
 CHOICES = [
     First(),

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recgym.datasets import plain, text
-from recgym.datasets.text import Text, read_blocks
+from recgym.datasets.tables import fast_csv as plain
+from recgym.datasets.tables import text
+from recgym.datasets.tables.text import Text, read_blocks
 from recgym.errors import DataError
 
 CODED = pa.dictionary(pa.int32(), pa.string())

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 import recgym
+from recgym.envs.registry import KINDS, make_vector_env, registered
 from recgym.errors import DataError
-from recgym.evaluate import evaluate_sessions
-from recgym.floors import Floor, _quality_counts, measure, read, stored, verdict, write
-from recgym.planning import Imagined, greedy, planner, rotating
-from recgym.policies import Uniform
-from recgym.registry import KINDS, make_vector_env, registered
+from recgym.evaluation.evaluate import evaluate_sessions
+from recgym.evaluation.floors import Floor, _quality_counts, measure, read, stored, verdict, write
+from recgym.evaluation.planning import Imagined, greedy, planner, rotating
+from recgym.scorers import Uniform
 
 TINY = {"n_users": 60, "n_items": 20}
 SIMULATED = [name for kind in KINDS if not kind.datasets for name in kind.ids()]

@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 
 import recgym
-from recgym import datasets, registry
+from recgym import datasets
 from recgym.__main__ import main
 from recgym.datasets import registered
 from recgym.datasets.synthetic import synthetic
-from recgym.env import RecEnv
+from recgym.envs import registry
+from recgym.envs.env import RecEnv
+from recgym.envs.vector import RecVectorEnv
 from recgym.errors import DataError, OptionError
-from recgym.floors import measure
+from recgym.evaluation.floors import measure
 from recgym.users.replay import ReplayUsers
-from recgym.vector import RecVectorEnv
 from recgym.worlds.frame import world as frame_world
 
 SMALL = {"dim": 4, "frame_size": 2, "test_size": 0.3}

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from recgym.errors import DataError
-from recgym.evaluate import evaluate_ranking
+from recgym.evaluation.evaluate import evaluate_ranking
+from recgym.evaluation.policies import SoftmaxPolicy
+from recgym.evaluation.scoring import recommend
 from recgym.frames import History
 from recgym.log import InteractionLog
-from recgym.policies import Popularity, RecentPopularity, Scorer, Uniform
-from recgym.scoring import recommend
-from recgym.stochastic import SoftmaxPolicy
+from recgym.scorers import Popularity, RecentPopularity, Scorer, Uniform
 
 DAY = 86_400
 LOG = InteractionLog(

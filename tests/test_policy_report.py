@@ -7,17 +7,17 @@ import pytest
 from conftest import make_catalog, make_log
 
 from recgym.__main__ import main
-from recgym.collection import collect, true_value
 from recgym.commands.evaluate_policy import build_policy
+from recgym.envs.vector import RecVectorEnv
 from recgym.errors import DataError
+from recgym.evaluation.collection import collect, true_value
+from recgym.evaluation.policies import GaussianPolicy, SoftmaxPolicy
 from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.ope.logged import decisions, evaluated_probabilities
 from recgym.ope.report import evaluate_policy
-from recgym.policies import Popularity
-from recgym.stochastic import GaussianPolicy, SoftmaxPolicy
+from recgym.scorers import Popularity
 from recgym.users import ReplayUsers
-from recgym.vector import RecVectorEnv
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ TESTS = Path(__file__).parent
 
 PLANTED = {
     "a copy that nobody waited for": (
-        "agents.online.to_tensor = lambda actions, device: torch.as_tensor(actions).to(device, non_blocking=True)",
+        "agents.training.online.to_tensor = lambda actions, device: torch.as_tensor(actions).to(device, None, True)",
         "copies that nobody waited for",
     ),
     "a table on the host": (

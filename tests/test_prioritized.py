@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.prioritized import Drawn, PrioritizedReplay, SumTree
+from agents.training.prioritized import Drawn, PrioritizedReplay, SumTree
 from recgym.frames import Batch
 
 

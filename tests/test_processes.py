@@ -11,10 +11,10 @@ import pytest
 import recgym
 from agents import DDPG, EASE
 from benchmarks import run
-from recgym import floors
 from recgym.errors import DataError, RecgymError
-from recgym.policies import Uniform
+from recgym.evaluation import floors
 from recgym.processes import in_processes, shares
+from recgym.scorers import Uniform
 
 SMALL = {"n_users": 60, "n_items": 40, "dim": 8}
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_log
 
-from recgym.collection import collect
+from recgym.envs.vector import RecVectorEnv
+from recgym.evaluation.collection import collect
+from recgym.evaluation.policies import SoftmaxPolicy
 from recgym.ope.logged import decisions, moments
 from recgym.ope.q_features import _luck, _shown_next, _softmax_shown_next, policy_view
 from recgym.ope.report import evaluate_policy
-from recgym.policies import Popularity
-from recgym.stochastic import SoftmaxPolicy
+from recgym.scorers import Popularity
 from recgym.users import ReplayUsers
-from recgym.vector import RecVectorEnv
 
 
 class Plain:

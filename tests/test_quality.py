@@ -16,7 +16,7 @@ from benchmarks.quality.learning import in_pieces, learned, learned_together
 from benchmarks.quality.store import Store
 from recgym.batches import histories
 from recgym.log import InteractionLog
-from recgym.policies import Popularity
+from recgym.scorers import Popularity
 
 HERE = Path(os.environ.get("RECGYM_DATA", "")) / "ml-1m" / "ncf"
 NEEDS_DATA = pytest.mark.skipif(not HERE.is_dir(), reason="RECGYM_DATA has no ml-1m/ncf")

@@ -8,11 +8,11 @@ import pytest
 
 from recgym.datasets import synthetic
 from recgym.errors import DataError
-from recgym.evaluate import evaluate_ranking
+from recgym.evaluation.evaluate import evaluate_ranking
+from recgym.evaluation.questions import Questions
 from recgym.log import InteractionLog, shares
 from recgym.log.shares import id_order, repeat_share, seen_before, tied_share
-from recgym.policies import Popularity
-from recgym.questions import Questions
+from recgym.scorers import Popularity
 
 N = 12
 

@@ -6,12 +6,12 @@ from conftest import make_catalog, make_log
 
 import agents
 import recgym
-from agents.train import fit
+from agents.training.train import fit
 from recgym.batches import FrameBatches
 from recgym.errors import DataError
-from recgym.evaluate import evaluate_ranking
-from recgym.policies import Popularity
-from recgym.scoring import recommend, recommend_batch
+from recgym.evaluation.evaluate import evaluate_ranking
+from recgym.evaluation.scoring import recommend, recommend_batch
+from recgym.scorers import Popularity
 
 IDS = np.array(["a", "b", "c", "d", "e"])
 SCORER = Popularity(IDS, np.array([5, 4, 3, 2, 1]), "raw")

@@ -9,10 +9,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from recgym import registry
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs import registry
+from recgym.envs.env import RecEnv, RecVectorEnv
+from recgym.envs.registry import make_env, make_vector_env, register_envs
 from recgym.errors import DataError, OptionError
-from recgym.registry import make_env, make_vector_env, register_envs
 
 SMALL = {"n_users": 120, "n_items": 90, "dim": 12}
 
@@ -25,7 +25,7 @@ def test_ids_are_registered_once_and_quietly():
     names = ["Synthetic", "MLSmall", "ML100K", "ML1M", "ML20M", "ML25M", "Table"]
     for name in names:
         spec = gym.spec(f"recgym/{name}-Frame-v0")
-        assert spec.entry_point == "recgym.registry:make_env" and spec.max_episode_steps is None
+        assert spec.entry_point == "recgym.envs.registry:make_env" and spec.max_episode_steps is None
         json.dumps(spec.kwargs)
 
 
@@ -36,7 +36,7 @@ def test_importing_recgym_registers():
 
 def test_registry_module_is_light():
     code = """if True:
-        import sys, recgym.registry
+        import sys, recgym.envs.registry
         heavy = {"torch", "pandas", "scipy", "pyarrow", "PIL"} & {name.split(".")[0] for name in sys.modules}
         assert not heavy, heavy
     """

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_log
 
-from recgym.env import RecEnv, RecVectorEnv
-from recgym.render import View, as_image, as_text
+from recgym.envs.env import RecEnv, RecVectorEnv
+from recgym.envs.render import View, as_image, as_text
 from recgym.users import ReplayUsers
 
 WORLD = {

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agents.replay import ReplayBuffer
+from agents.training.replay import ReplayBuffer
 from recgym.frames import Batch
 
 

@@ -5,8 +5,8 @@ import pytest
 from conftest import make_catalog
 
 from agents import REINFORCE
-from agents.replay import ReplayBuffer
-from agents.returns import SessionReplay
+from agents.training.replay import ReplayBuffer
+from agents.training.session_replay import SessionReplay
 from recgym.errors import DataError
 from recgym.frames import Batch
 

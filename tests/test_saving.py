@@ -10,12 +10,12 @@ from conftest import make_catalog, make_log
 
 import agents
 from agents import checkpoint
-from agents.train import fit
+from agents.training.train import fit
 from recgym.batches import FrameBatches, histories
 from recgym.catalog import Catalog
 from recgym.errors import DataError, StoreError
 from recgym.ids import as_ids
-from recgym.manifests import file_hash, sealed
+from recgym.storage.manifests import file_hash, sealed
 
 AGENTS = {
     "DDPG": {},
@@ -213,8 +213,8 @@ def test_bad_folders_are_refused_as_such(log, catalog, tmp_path, name, change):
 def test_what_others_pickle_is_loaded_only_on_request(catalog, tmp_path):
     from stable_baselines3 import TD3
 
-    from agents.sb3 import SB3Agent
-    from recgym.env import RecEnv
+    from agents.integrations.sb3 import SB3Agent
+    from recgym.envs.env import RecEnv
     from recgym.users import ReplayUsers
 
     env = RecEnv(users=ReplayUsers(make_log(), frame_size=5), catalog=catalog, frame_size=5)

@@ -9,7 +9,7 @@ from conftest import make_catalog, make_log
 
 import agents
 from agents import checkpoint
-from agents.scaling import effective_share, reward_scale, scale_for
+from agents.networks.scaling import effective_share, reward_scale, scale_for
 from recgym import datasets, embeddings, evaluate_ranking
 from recgym.batches import FrameBatches
 from recgym.errors import DataError, DivergedError

@@ -8,7 +8,7 @@ import pytest
 from recgym.actions import EmbeddingActions
 from recgym.actions.search import ExactSearch, top_k
 from recgym.catalog import Catalog
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import ActionError, DataError, RecgymError
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import recgym
+from recgym.envs.registry import make_vector_env
 from recgym.errors import DataError
-from recgym.evaluate import evaluate_ranking, evaluate_sessions
+from recgym.evaluation.evaluate import evaluate_ranking, evaluate_sessions
 from recgym.options import check_seed
-from recgym.registry import make_vector_env
 
 BAD = [-1, 1.5, "x", None, True]
 

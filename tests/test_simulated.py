@@ -5,13 +5,13 @@ from recgym import Catalog, RecVectorEnv
 from recgym.errors import DataError
 from recgym.rng import RowRandom
 from recgym.users import SimulatedUsers
-from recgym.users.parts.base import Items
-from recgym.users.parts.boredom import Boredom
-from recgym.users.parts.choice import First, Logit, PositionBased
-from recgym.users.parts.patience import Patience
-from recgym.users.parts.penalties import PositionPenalty
-from recgym.users.parts.ratings import Ratings
-from recgym.users.parts.satiation import Satiation
+from recgym.users.behaviours.base import Items
+from recgym.users.behaviours.boredom import Boredom
+from recgym.users.behaviours.choice import First, Logit, PositionBased
+from recgym.users.behaviours.patience import Patience
+from recgym.users.behaviours.penalties import PositionPenalty
+from recgym.users.behaviours.ratings import Ratings
+from recgym.users.behaviours.satiation import Satiation
 
 VECTORS = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.6, 0.8]])
 TASTES = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])

@@ -5,15 +5,16 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from recgym import evaluate_sessions, planning
-from recgym.policies import Uniform
-from recgym.registry import make_batch
+from recgym import evaluate_sessions
+from recgym.envs.registry import make_batch
+from recgym.evaluation import planning
 from recgym.rng import RowRandom
-from recgym.users.parts.base import Items, Luck, Shown
-from recgym.users.parts.boredom import TopicBoredom
-from recgym.users.parts.choice import PositionBased
-from recgym.users.parts.influence import TopicInfluence
-from recgym.users.parts.penalties import CrowdPenalty
+from recgym.scorers import Uniform
+from recgym.users.behaviours.base import Items, Luck, Shown
+from recgym.users.behaviours.boredom import TopicBoredom
+from recgym.users.behaviours.choice import PositionBased
+from recgym.users.behaviours.influence import TopicInfluence
+from recgym.users.behaviours.penalties import CrowdPenalty
 
 ID = "recgym/SlateBoredom-v0"
 LUCK = Luck(RowRandom.from_seeds([0]), slice(None), 3)

@@ -10,16 +10,16 @@ from conftest import make_catalog, make_log
 
 from recgym import ope
 from recgym.__main__ import main
-from recgym.collection import collect, true_value
+from recgym.envs.vector import RecVectorEnv
 from recgym.errors import DataError
-from recgym.ope import estimators
+from recgym.evaluation.collection import collect, true_value
+from recgym.evaluation.policies import SoftmaxPolicy, slate_marginals, slate_propensities
+from recgym.ope import choice as estimators
 from recgym.ope.report import evaluate_policy
 from recgym.ope.slates import _pseudo_inverse, slate_view, slates
-from recgym.policies import Popularity
 from recgym.rng import RowRandom
-from recgym.stochastic import SoftmaxPolicy, slate_marginals, slate_propensities
+from recgym.scorers import Popularity
 from recgym.users import ReplayUsers
-from recgym.vector import RecVectorEnv
 
 LOG = make_log(lengths=(14, 18, 9, 25, 30, 12) * 5)
 

@@ -6,10 +6,10 @@ import pytest
 from conftest import make_catalog, make_log
 from gymnasium import spaces
 
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs.env import RecEnv, RecVectorEnv
+from recgym.envs.registry import KINDS
+from recgym.envs.spaces import OBSERVATIONS
 from recgym.frames import observed
-from recgym.registry import KINDS
-from recgym.spaces import OBSERVATIONS
 from recgym.testing import assert_same
 from recgym.users import ReplayUsers
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recgym import cache, locks, manifests, store
 from recgym.errors import StoreError
+from recgym.storage import cache, locks, manifests, store
 
 BUILD = """
 import io, os, signal, sys

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recgym import datasets
-from recgym.datasets.table import make_options, read_table
+from recgym.datasets.tables.table import make_options, read_table
 
 CSV = """listener,track,stars,when,mood
 ann,7,3.5,200,calm

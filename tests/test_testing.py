@@ -6,7 +6,7 @@ import pytest
 from conftest import make_catalog, make_log
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs.env import RecEnv, RecVectorEnv
 from recgym.testing import assert_same, check_vector_env
 from recgym.users import ReplayUsers
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_log
 
-from recgym import registry
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs import registry
+from recgym.envs.env import RecEnv, RecVectorEnv
 from recgym.testing import __main__ as command
 from recgym.testing import check_vector_env
 from recgym.users import ReplayUsers

@@ -206,4 +206,4 @@ def test_a_module_that_lacks_another_says_which(elsewhere):
 
 def test_only_classes_with_update_are_agents():
     assert is_agent(MyAgent) and not is_agent(lambda history: None)
-    assert not is_agent(dict.fromkeys) and not is_agent(recgym.policies.Popularity)
+    assert not is_agent(dict.fromkeys) and not is_agent(recgym.scorers.Popularity)

@@ -6,9 +6,10 @@ import pytest
 from fakes import as_folder, csv_layout
 
 from recgym import InteractionLog, datasets
-from recgym.datasets import columns_on_disk, past_memory, text
-from recgym.datasets.past_memory import write_table
-from recgym.datasets.table import make_options, read_table
+from recgym.datasets.tables import columns_on_disk, text
+from recgym.datasets.tables import out_of_core as past_memory
+from recgym.datasets.tables.out_of_core import write_table
+from recgym.datasets.tables.table import make_options, read_table
 from recgym.errors import DataError
 
 NAMES = {"user": "u", "item": "i", "reward": "r", "time": "t"}

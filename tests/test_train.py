@@ -9,14 +9,15 @@ import pytest
 import torch
 from conftest import make_log
 
-from agents import DQN, checkpoint, dqn, saving, train
+from agents import DQN, checkpoint, dqn
 from agents.base import resolve_device
 from agents.ddpg import DDPG, Config
-from agents.reports import CsvRows, Evaluation, Progress, TensorBoard, every, together
-from agents.train import Run, fit, fit_online
+from agents.training import saving, train
+from agents.training.callbacks import CsvRows, Evaluation, Progress, TensorBoard, every, together
+from agents.training.train import Run, fit, fit_online
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError, StoreError
 from recgym.log import InteractionLog
 from recgym.users import ReplayUsers

@@ -8,12 +8,19 @@ import pytest
 import agents
 from agents import checkpoint
 from agents.ddpg import DDPG
-from recgym import manifests
 from recgym.errors import StoreError
+from recgym.storage import manifests
 
 TRAP = "import pathlib\npathlib.Path({path!r}).write_text('it ran')\n\nclass Agent:\n    scores = None\n"
 NAMES = [
-    *("trap:Agent", "agents.trap:Agent", "os:system", "builtins:eval", "agents.train:fit", "agents.saving:load_file"),
+    *(
+        "trap:Agent",
+        "agents.trap:Agent",
+        "os:system",
+        "builtins:eval",
+        "agents.training.train:fit",
+        "agents.training.saving:load_file",
+    ),
     *(
         "agents.checkpoint:Path",
         "agents.ddpg:Config",
@@ -21,7 +28,7 @@ NAMES = [
         "agents.ddpg",
         "",
         ":",
-        "recgym.store:discard",
+        "recgym.storage.store:discard",
     ),
 ]
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_catalog, make_log
 from gymnasium.vector import AutoresetMode
 
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs.env import RecEnv, RecVectorEnv
 from recgym.errors import ActionError, DataError
 from recgym.testing import assert_same
 from recgym.users import Opening, ReplayUsers, Response

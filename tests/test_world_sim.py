@@ -6,11 +6,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from recgym import cache, datasets, registry, users
+from recgym import datasets, users
+from recgym.envs import registry
+from recgym.envs.registry import make_vector_env
 from recgym.errors import DataError, OptionError
-from recgym.registry import make_vector_env
-from recgym.users.difference import difference
-from recgym.users.guards import next_entropy
+from recgym.storage import cache
+from recgym.users.fitted.gap import difference
+from recgym.users.fitted.penalties import next_entropy
 from recgym.worlds import sim
 from recgym.worlds.logs import load_parts
 

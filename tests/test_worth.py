@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_log
 
-from recgym import floors
 from recgym.__main__ import main
-from recgym.sessions import Sessions
+from recgym.envs.sessions import Sessions
+from recgym.envs.vector import RecVectorEnv
+from recgym.evaluation import floors
 from recgym.testing.worth import _auc, check_floors, check_once_per_slate, check_order, check_worth
 from recgym.users import DRRUsers, ReplayUsers
-from recgym.vector import RecVectorEnv
 
 
 class LikedFirst(DRRUsers):
@@ -115,8 +115,8 @@ def test_the_area_by_hand():
 def test_the_command_checks_an_id_of_somebody_else(capsys):
     gym.register(
         "theirs/Toy-v3",
-        entry_point="recgym.registry:make_env",
-        vector_entry_point="recgym.registry:make_vector_env",
+        entry_point="recgym.envs.registry:make_env",
+        vector_entry_point="recgym.envs.registry:make_vector_env",
         kwargs={"world": "boredom", "n_users": 60, "n_items": 30, "horizon": 10},
     )
     try:

@@ -20,8 +20,8 @@ from benchmarks.quality.measure import METRICS, values_of
 from benchmarks.quality.tasks import Task
 from recgym import InteractionLog
 from recgym.batches import FrameBatches
-from recgym.questions import Questions
-from recgym.store import atomic_file
+from recgym.evaluation.questions import Questions
+from recgym.storage.store import atomic_file
 
 CHOOSES = METRICS[1]  # what the validation split chooses checkpoints by
 
@@ -82,7 +82,7 @@ def learned(entry: Entry, task: Task, seed: int, device: str, folder: Path) -> L
         device: Where it learns.
         folder: Where checkpoints of all runs lie, one folder for each.
     """
-    from agents.train import fit
+    from agents.training.train import fit
 
     catalog = task.catalog(entry.vectors, entry.dim, **entry.vector_options)
     agent = entry_point(entry.build)(catalog, frame_size=entry.frame_size, seed=seed, device=device, **entry.config)
@@ -148,7 +148,7 @@ class _Looks:
 
 def _batches(agent: Any, entry: Entry, log: InteractionLog, seed: int) -> Any:
     """Returns what an agent learns from."""
-    from agents.train import batches_for
+    from agents.training.train import batches_for
 
     if entry.min_history:
         options = {"later": entry.later, "min_history": entry.min_history, "device": agent.device}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recgym.evaluate import evaluate_ranking
-from recgym.metrics import Interval
-from recgym.policies import Scorer
-from recgym.questions import Questions
-from recgym.scoring import ScoreFunction
+from recgym.evaluation.evaluate import evaluate_ranking
+from recgym.evaluation.metrics import Interval
+from recgym.evaluation.questions import Questions
+from recgym.evaluation.scoring import ScoreFunction
+from recgym.scorers import Scorer
 
 METRICS = ("hit_rate@10", "ndcg@10")
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.results import Row, Table
-from recgym.store import atomic_file
+from recgym.storage.store import atomic_file
 
 _NUMBERS = [f"{metric}{end}" for metric in ("hit_rate@10", "ndcg@10") for end in ("", "_low", "_high")]
 COLUMNS = (

@@ -20,7 +20,7 @@ import recgym
 from recgym import Catalog, InteractionLog, datasets
 from recgym.datasets import sources
 from recgym.errors import DataError, MissingDataError
-from recgym.questions import Questions
+from recgym.evaluation.questions import Questions
 
 LIKED = 0.5  # rewards above it are ratings of 4 and 5, as 2 (r - 2.5) / 5 makes .6 and 1 of them
 _NEGATIVES = 99

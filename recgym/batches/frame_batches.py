@@ -237,7 +237,7 @@ class FrameBatches:
         )
 
     def _moved(self, arrays: Any) -> Any:
-        from recgym.learned.tensors import to_device
+        from recgym.batches.tensors import to_device
 
         return to_device(arrays, self.device)
 

@@ -176,7 +176,7 @@ class SequenceBatches:
         return SequenceBatch(*self._moved(made._replace(extra=None)))._replace(extra=extra)
 
     def _moved(self, arrays: Iterable[Any]) -> list[Any]:
-        from recgym.learned.tensors import moved
+        from recgym.batches.tensors import moved
 
         return [None if array is None else moved(array, self.device) for array in arrays]
 

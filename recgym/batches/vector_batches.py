@@ -110,7 +110,7 @@ class VectorBatches:
         if batches.on_host:
             self._table = self._stored(table)
         else:
-            from recgym.learned.tensors import on_device
+            from recgym.batches.tensors import on_device
 
             self._table = on_device(table, batches.device, dtype)
 
@@ -171,7 +171,7 @@ class VectorBatches:
         if self.batches.on_host:
             np.take(self._table, np.asarray(items), axis=0, out=out, mode="clip")  # other modes write elsewhere first
         else:
-            from recgym.learned.tensors import gather
+            from recgym.batches.tensors import gather
 
             gather(self._table, items, out)
 
@@ -191,7 +191,7 @@ class VectorBatches:
             return numbers.to(self._table.dtype)
         if self.dtype == "float32":
             return np.asarray(numbers)
-        from recgym.learned.tensors import bfloat16_bits
+        from recgym.batches.tensors import bfloat16_bits
 
         return bfloat16_bits(numbers)
 
@@ -199,6 +199,6 @@ class VectorBatches:
         """Returns what is kept as it is handed out, in the same memory."""
         if self.batches.device is None or not self.batches.on_host:
             return numbers
-        from recgym.learned.tensors import shared
+        from recgym.batches.tensors import shared
 
         return shared(numbers, self.dtype)

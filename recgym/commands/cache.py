@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from recgym import cache, store
 from recgym.errors import StoreError
+from recgym.storage import cache, store
 
 HELP = "Lists, verifies or clears what was parsed and kept; RECGYM_CACHE names the folder."
 

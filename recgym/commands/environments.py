@@ -14,7 +14,7 @@ from recgym.commands.data import describe
 from recgym.errors import DataError, MissingDataError
 
 if TYPE_CHECKING:
-    from recgym.floors import Floor
+    from recgym.evaluation.floors import Floor
 
 
 def add_id(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +67,8 @@ def info(options: argparse.Namespace) -> int:
         return describe(data_source.source_of(options))
     import gymnasium
 
-    from recgym.floors import stored, verdict
-    from recgym.pages import page
+    from recgym.envs.pages import page
+    from recgym.evaluation.floors import stored, verdict
     from recgym.users.replay import ReplayUsers
     from recgym.worlds.sim import only_fitted
 
@@ -96,7 +96,7 @@ def info(options: argparse.Namespace) -> int:
 
 def floors(options: argparse.Namespace) -> int:
     """Measures floors and ceilings and keeps them."""
-    from recgym.floors import measure, own_path, verdict, write
+    from recgym.evaluation.floors import measure, own_path, verdict, write
 
     asked = [_known(name) for name in options.id] or sorted(name for name in _ids() if "/Table-" not in name)
     for name in asked:
@@ -119,7 +119,7 @@ def check(options: argparse.Namespace) -> int:
     import gymnasium
     from gymnasium.utils.env_checker import check_env
 
-    from recgym.env import RecEnv
+    from recgym.envs.env import RecEnv
 
     name = options.id if options.id in gymnasium.registry else _known(options.id)
     env = gymnasium.make(name, disable_env_checker=True)
@@ -145,7 +145,7 @@ def check(options: argparse.Namespace) -> int:
 
 def _about(kwargs: dict[str, Any]) -> str:
     """Returns the line that says what a kind of environment is: the first of its world's page."""
-    from recgym.registry import world_page
+    from recgym.envs.registry import world_page
 
     first = world_page(kwargs["world"]).strip().splitlines()[0]
     return first.partition(": ")[2].rstrip(".") or first
@@ -167,7 +167,7 @@ def _show(floors: Iterable[Floor]) -> None:
 
 
 def _ids() -> list[str]:
-    from recgym import registry
+    from recgym.envs import registry
 
     registry.register_envs()
     return registry.ids()
@@ -175,7 +175,7 @@ def _ids() -> list[str]:
 
 def _known(name: str) -> str:
     """Returns an id that Gymnasium knows; a package before it, `package:id`, may lie in the current folder."""
-    from recgym import registry
+    from recgym.envs import registry
 
     registry.register_envs()
     sys.path.insert(0, str(Path.cwd()))

@@ -15,8 +15,8 @@ from recgym import data_source
 from recgym.errors import DataError
 
 if TYPE_CHECKING:
+    from recgym.evaluation.policies import StochasticPolicy
     from recgym.log import InteractionLog
-    from recgym.stochastic import StochasticPolicy
 
 INTERVALS = ("bootstrap", "bernstein")
 _EPILOG = """\
@@ -79,8 +79,8 @@ def build_policy(
     is on what it has learned from; any other class or function is called with the log. A scorer becomes a
     `SoftmaxPolicy`.
     """
-    from recgym.policies import Scorer
-    from recgym.stochastic import SoftmaxPolicy, StochasticPolicy
+    from recgym.evaluation.policies import SoftmaxPolicy, StochasticPolicy
+    from recgym.scorers import Scorer
 
     module, _, attribute = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
@@ -102,7 +102,7 @@ def build_policy(
     if not isinstance(found, StochasticPolicy):
         raise DataError(
             f"a policy must have item_ids, reward and probabilities(history, allowed) or scores(history), got "
-            f"{type(found).__name__}; see recgym.stochastic.StochasticPolicy"
+            f"{type(found).__name__}; see recgym.evaluation.policies.StochasticPolicy"
         )
     return found, log
 

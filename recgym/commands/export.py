@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exports as asked and returns the exit code."""
     from recgym import embeddings, export
-    from recgym.store import check_place
+    from recgym.storage.store import check_place
     from recgym.users.replay import unserved
 
     if options.format == "parquet" and not options.dry_run:

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     from recgym.fidelity import report
     from recgym.fidelity.card import FILES
     from recgym.fidelity.prepare import fitted, misses_of, parts
-    from recgym.store import check_place
+    from recgym.storage.store import check_place
 
     if options.out:
         check_place(options.out, own=FILES)
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def _compare_halves(options: argparse.Namespace) -> int:
     """Prints how the simulators of training and test users differ: of `-Sim-v0`, or of a log split as that is."""
     from recgym.fidelity.prepare import fitted, misses_of
-    from recgym.users.difference import difference
+    from recgym.users.fitted.gap import difference
     from recgym.worlds.sim import compare_halves
 
     asked = {"--calibrate": options.calibrate, "--held-out": options.held_out is not None, "--out": options.out}

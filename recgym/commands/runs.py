@@ -40,9 +40,9 @@ def load_served(folder: str | Path, device: str = "cpu") -> Served:
 
 def _about(folder: Path) -> dict[str, Any]:
     """Returns agent, data, versions, hashes and evaluation, as far as a folder tells."""
-    from recgym.manifests import file_hash, parsed_manifest, read_json, readable
+    from recgym.storage.manifests import file_hash, parsed_manifest, read_json, readable
 
-    place = agents_package("agents.saving").found(folder)
+    place = agents_package("agents.training.saving").found(folder)
     manifest = parsed_manifest(place)
     about = dict(manifest["about"])
     told: dict[str, Any] = {"run": folder.resolve().name, "agent": about.pop("agent", None)}

@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recgym import cache, store
 from recgym.datasets import describing, published, registered, sources
 from recgym.datasets.coat import coat
 from recgym.datasets.kept import kept
@@ -18,19 +17,20 @@ from recgym.datasets.layouts import LAYOUTS
 from recgym.datasets.movielens import read_log, source_files, write_log
 from recgym.datasets.nowplaying import nowplaying
 from recgym.datasets.obd import obd
-from recgym.datasets.parts import files_of
-from recgym.datasets.past_memory import bytes_of, write_table
 from recgym.datasets.sources import PUBLISHED
 from recgym.datasets.synthetic import synthetic
 from recgym.datasets.synthetic_shop import synthetic_shop
 from recgym.datasets.synthetic_songs import synthetic_songs
-from recgym.datasets.table import TableOptions, make_options, read_table
-from recgym.datasets.table_files import blocks_of, check_there, code_of
+from recgym.datasets.tables.out_of_core import bytes_of, write_table
+from recgym.datasets.tables.parts import files_of
+from recgym.datasets.tables.table import TableOptions, make_options, read_table
+from recgym.datasets.tables.table_files import blocks_of, check_there, code_of
 from recgym.datasets.tianchi import tianchi
-from recgym.download import fetch as download_file
 from recgym.errors import DataError, OptionError
 from recgym.log import InteractionLog, shown
 from recgym.options import nearest
+from recgym.storage import cache, store
+from recgym.storage.download import fetch as download_file
 
 __all__ = ["_opened", "fetch", "load", "names", "synthetic"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recgym.datasets.json_lines import is_json_lines
-from recgym.datasets.text import require_columns
+from recgym.datasets.tables.json_lines import is_json_lines
+from recgym.datasets.tables.text import require_columns
 from recgym.errors import DataError, MissingDataError
 from recgym.log import InteractionLog
 from recgym.log.events import titles_of

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from recgym.errors import DataError
 from recgym.rng import key_words, philox, uniforms
-from recgym.store import atomic_file
+from recgym.storage.store import atomic_file
 
 ML20M_ROWS, ML20M_USERS = 20_000_263, 138_493
 ITEMS, HIGHEST_ID = 26_744, 131_262

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recgym import cache
 from recgym.log import InteractionLog
+from recgym.storage import cache
 
 _FORMAT = 2  # raise it when what a loader makes of the same files and options changes
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
-from recgym.datasets.json_lines import is_json_lines
+from recgym.datasets.tables.json_lines import is_json_lines
 from recgym.errors import DataError
 
 if TYPE_CHECKING:

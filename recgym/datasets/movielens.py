@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recgym.datasets.complaints import refuse
-from recgym.datasets.in_order import columns_in_order
-from recgym.datasets.ordering import ORDER_FILES, exact_order
+from recgym.datasets.movielens_sasrec_order import ORDER_FILES, exact_order
 from recgym.datasets.sources import Files, Published
-from recgym.datasets.table import TableOptions, check_ties, load_events
-from recgym.datasets.table_files import Columns
-from recgym.datasets.text import Text, read_blocks, read_columns
+from recgym.datasets.tables.complaints import refuse
+from recgym.datasets.tables.in_order import columns_in_order
+from recgym.datasets.tables.table import TableOptions, check_ties, load_events
+from recgym.datasets.tables.table_files import Columns
+from recgym.datasets.tables.text import Text, read_blocks, read_columns
 from recgym.errors import DataError
 from recgym.log import InteractionLog, events
 from recgym.log import files as logfiles

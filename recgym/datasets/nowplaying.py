@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from recgym import cache
 from recgym.datasets.sources import Files, data_dir
-from recgym.datasets.text import read_columns
+from recgym.datasets.tables.text import read_columns
 from recgym.errors import DataError, MissingDataError
 from recgym.log import InteractionLog
+from recgym.storage import cache
 
 AUDIO = (  # features on a scale; distances between songs are measured in these
     *("instrumentalness", "liveness", "speechiness", "danceability", "valence"),

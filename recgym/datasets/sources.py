@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from recgym.cache import cache_dir
-from recgym.datasets.text import Text
-from recgym.download import Remote, fetch
+from recgym.datasets.tables.text import Text
 from recgym.errors import DataError, MissingDataError
+from recgym.storage.cache import cache_dir
+from recgym.storage.download import Remote, fetch
 
 _SITE = "https://files.grouplens.org/datasets/movielens"
 _SHARED = (

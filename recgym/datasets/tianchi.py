@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recgym import cache
 from recgym.datasets.sources import Files, data_dir
-from recgym.datasets.text import read_columns
+from recgym.datasets.tables.text import read_columns
 from recgym.errors import DataError, MissingDataError
 from recgym.log import InteractionLog
 from recgym.rewards import transform_rewards
 from recgym.rng import uniforms
+from recgym.storage import cache
 
 BEHAVIOURS = "label:pv=1,cart=2,fav=2,buy=3"  # what the four behaviours are worth by default
 _TABLES = {  # file -> columns; the files have no header line

@@ -77,7 +77,7 @@ def dssm(
         >>> dssm(synthetic(n_users=40, n_items=40), dim=8, n_epochs=1).table.shape
         (41, 8)
     """
-    from recgym.learned.dssm import Options, fit_towers
+    from recgym.embeddings.towers import Options, fit_towers
 
     check_choice("loss", loss, LOSSES)
     check_sizes(dim=dim, n_negatives=n_negatives, n_epochs=n_epochs, batch_size=batch_size)

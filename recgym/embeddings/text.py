@@ -32,7 +32,7 @@ def text(texts: Iterable[Any], model: str | Callable[[list[str]], Any] | Any = M
     """
     asked = [str(one) for one in texts]
     if isinstance(model, str):
-        from recgym.learned.text import sentence_model
+        from recgym.embeddings.sentences import sentence_model
 
         model = sentence_model(model)
     encode = model.encode if hasattr(model, "encode") else model

@@ -24,7 +24,7 @@ from recgym.catalog import Catalog
 from recgym.errors import DataError, MissingDataError, RecgymError
 from recgym.ids import as_ids, from_json, some, to_json
 from recgym.log import InteractionLog
-from recgym.store import atomic_file, read_json, save_array
+from recgym.storage.store import atomic_file, read_json, save_array
 
 _FREE, _MOST_EXPANSION = 256 << 20, 64  # bytes any .npz may unpack to, and times its size beyond
 _MISSING = ("error", "drop", "mean")

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recgym import store
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.export import episodes, hdf5, parquet
 from recgym.export.rows import Columns, Rows, next_frame
 from recgym.log import InteractionLog
 from recgym.options import check_choice, check_sizes
+from recgym.storage import store
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec

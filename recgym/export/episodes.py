@@ -14,13 +14,13 @@ import numpy as np
 from gymnasium import spaces
 from tqdm import tqdm
 
-from recgym import store
 from recgym.catalog import Catalog
 from recgym.errors import DataError, StoreError
 from recgym.export.rows import Rows, next_frame
 from recgym.export.unfinished import needed, unfinished
 from recgym.frames import KEYS
-from recgym.manifests import DISK
+from recgym.storage import store
+from recgym.storage.manifests import DISK
 
 VERSION = 2  # 1 called observations as the columns are called
 _DATA, _DIGEST = "main_data.hdf5", "sha256"

@@ -17,13 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from recgym.catalog import Catalog
-from recgym.disk import sync, sync_folder
 from recgym.errors import StoreError
 from recgym.export.rows import Columns, Rows, next_frame
 from recgym.export.unfinished import item_ids_as_text, needed, rebatched, unfinished
 from recgym.frames import encode_frame
-from recgym.manifests import DISK, read_json, readable
-from recgym.store import atomic_file
+from recgym.storage.disk import sync, sync_folder
+from recgym.storage.manifests import DISK, read_json, readable
+from recgym.storage.store import atomic_file
 
 _log = logging.getLogger("recgym")
 

@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from recgym import store
 from recgym.catalog import Catalog
 from recgym.export.rows import Columns, Rows
 from recgym.export.unfinished import item_ids_as_text, rebatched, unfinished
+from recgym.storage import store
 
 if TYPE_CHECKING:
     import pyarrow as pa

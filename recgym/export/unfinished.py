@@ -17,8 +17,8 @@ import numpy as np
 from recgym.catalog import Catalog
 from recgym.errors import DataError, StoreError
 from recgym.export.rows import Columns, Rows
-from recgym.locks import locked
-from recgym.store import atomic_file, explained
+from recgym.storage.locks import locked
+from recgym.storage.store import atomic_file, explained
 
 _KEY = "export.json"
 _OWN = re.compile(r"export\.json|data\.h5|rows|part-\d+(\.parquet|\.sha256)?|\..*\.recgym-(tmp|old)")

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from recgym.evaluation.metrics import Interval, mean_interval
 from recgym.fidelity import baselines, measures
 from recgym.fidelity.card import Row, bare
 from recgym.fidelity.held_out import Questions
 from recgym.fidelity.trust import GAIN, RMSE
 from recgym.log import InteractionLog
-from recgym.metrics import Interval, mean_interval
-from recgym.users.learned import LearnedUsers
+from recgym.users.fitted.learned import LearnedUsers
 
 CHOICES = {  # what the baselines choose from, on held-back training events
     "biases": [baselines.Choice(0, pull) for pull in (1.0, 2.0, 4.0, 8.0)],

@@ -16,8 +16,8 @@ from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.fidelity.baselines import validation_parts
 from recgym.log import InteractionLog
-from recgym.users.factors import Factors
-from recgym.users.learned import LearnedUsers
+from recgym.users.fitted.factors import Factors
+from recgym.users.fitted.learned import LearnedUsers
 
 MOST_LEVELS = 16  # more different rewards are put into as many levels by `users.fit`
 PULLS = (1.0, 2.0, 4.0, 8.0)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from recgym.evaluation.metrics import Interval
 from recgym.fidelity.plots import Pictures, draw
-from recgym.metrics import Interval
-from recgym.store import atomic_folder
+from recgym.storage.store import atomic_folder
 
 FILES = ("card.json", "card.md", "card.html", "card.png")  # the last only with matplotlib
 _STYLE = (

@@ -10,7 +10,7 @@ import numpy as np
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
-from recgym.users.task import missed_of
+from recgym.users.fitted.fit_options import missed_of
 
 
 class Questions(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from recgym.errors import DataError
+from recgym.evaluation.metrics import mean_interval
 from recgym.fidelity import measures, policies, sequences
 from recgym.fidelity.answers import CHOICES, Said, answer_rows, ask, baseline
 from recgym.fidelity.card import Card, Row, bare
@@ -17,8 +18,7 @@ from recgym.fidelity.replayed import replay, session_lengths
 from recgym.fidelity.trust import JUDGE, how_fitted, leaks, words
 from recgym.log import InteractionLog
 from recgym.log.session_split import split_sessions
-from recgym.metrics import mean_interval
-from recgym.users.learned import LearnedUsers
+from recgym.users.fitted.learned import LearnedUsers
 
 N_SEQUENCES, LONGEST = 1000, 200  # users whose held-out events are simulated, and how many of each one's
 N_SESSIONS, LONGEST_SESSION = 500, 400

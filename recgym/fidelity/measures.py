@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recgym import metrics
 from recgym.errors import DataError
-from recgym.metrics import Interval
+from recgym.evaluation import metrics
+from recgym.evaluation.metrics import Interval
 
 N_DRAWS = 1000  # resamples of the users
 _LEAST = 1e-6  # predicted probabilities are kept this far from 0 and 1 in a log-loss

@@ -12,9 +12,9 @@ import numpy as np
 from scipy import stats
 
 from recgym.errors import DataError
+from recgym.evaluation.metrics import Interval
 from recgym.fidelity.measures import resamples
 from recgym.log import InteractionLog
-from recgym.metrics import Interval
 
 _PRIOR = 5.0  # ratings that count for the common mean in an item's or user's mean
 _FIGURES = ("spearman", "kendall", "error", "absolute_error", "regret")

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recgym import cache, embeddings
+from recgym import embeddings
 from recgym.data_source import DataSource
 from recgym.errors import OptionError
 from recgym.fidelity.calibrate import fit_calibrated
 from recgym.fidelity.trust import how_fitted
 from recgym.log import InteractionLog
-from recgym.users import LearnedUsers, files
-from recgym.users.fitted_on import log_hash
+from recgym.storage import cache
+from recgym.users import LearnedUsers
+from recgym.users.fitted import files
+from recgym.users.fitted.provenance import log_hash
 from recgym.worlds.sim import fitted_users
 
 _CALIBRATED = 1  # raise it when `fit_calibrated` would make other users of the same log

@@ -10,7 +10,7 @@ import numpy as np
 from recgym.fidelity.card import Row
 from recgym.fidelity.policies import Agreement
 from recgym.log import InteractionLog
-from recgym.users.learned import LearnedUsers
+from recgym.users.fitted.learned import LearnedUsers
 
 RMSE, GAIN = "RMSE of the reward", "squared error less that of "  # names of measures
 JUDGE = "judge's accuracy, real or simulated"

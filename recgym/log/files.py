@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recgym import ids, store
+from recgym import ids
 from recgym.errors import StoreError
+from recgym.storage import store
 
 if TYPE_CHECKING:
     from recgym.log.interaction_log import InteractionLog

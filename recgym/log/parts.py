@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recgym import ids, store
+from recgym import ids
 from recgym.errors import DataError, StoreError
+from recgym.storage import store
 
 if TYPE_CHECKING:
     import pyarrow as pa

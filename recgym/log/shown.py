@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from recgym import store
-from recgym.disk import sync_folder
 from recgym.errors import DataError, StoreError
 from recgym.ids import as_ids, from_json, to_json
 from recgym.log.interaction_log import InteractionLog
+from recgym.storage import store
+from recgym.storage.disk import sync_folder
 
 KIND, VERSION = "served lists", 1
 _LARGEST = 1 << 26  # bytes after which a process begins another file

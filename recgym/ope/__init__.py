@@ -35,9 +35,7 @@ Example:
 
 from recgym.ope.checks import NoOverlapError, OverlapWarning, effective_samples, importance_weights
 from recgym.ope.diagnostics import Diagnosis, bernstein_interval, diagnose
-from recgym.ope.fqe import FittedQ, fitted_q, likeness
-from recgym.ope.selection import slope
-from recgym.ope.single import (
+from recgym.ope.estimators import (
     clipped_ips,
     direct,
     doubly_robust,
@@ -48,6 +46,16 @@ from recgym.ope.single import (
     snips,
     switch_dr,
 )
+from recgym.ope.fqe import FittedQ, fitted_q, likeness
+from recgym.ope.selection import slope
+from recgym.ope.sessions import (
+    per_decision_is,
+    sequential_dr,
+    session_weights,
+    sn_per_decision_is,
+    sn_trajectory_is,
+    trajectory_is,
+)
 from recgym.ope.slate import (
     independent_ips,
     pseudo_inverse,
@@ -55,14 +63,6 @@ from recgym.ope.slate import (
     slate_ips,
     slate_moments,
     uniform_slate_moments,
-)
-from recgym.ope.trajectory import (
-    per_decision_is,
-    sequential_dr,
-    session_weights,
-    sn_per_decision_is,
-    sn_trajectory_is,
-    trajectory_is,
 )
 
 __all__ = [

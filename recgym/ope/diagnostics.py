@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.metrics import Interval
+from recgym.evaluation.metrics import Interval
 from recgym.ope.checks import TRUSTED_SAMPLES, effective_samples
 
 

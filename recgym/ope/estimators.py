@@ -1,211 +1,183 @@
-"""Which estimators fit a log, their values, and the interval of each: the rows of a policy's table."""
+"""Estimators for one item per decision: what would the evaluated policy have earned, per logged decision.
+
+Each returns one value per decision (n,) float64; their mean is the estimate and `mean_interval` makes its interval.
+`pi` and `beta` are the probabilities of the *logged* item under the evaluated and the behaviour policy; `w = pi /
+beta`; `q` is a model's reward for the logged item and `v = sum over items a of pi(a | x) q(x, a)` its reward under the
+evaluated policy. All but `direct` raise DataError for probabilities that are missing, zero (`beta`) or above 1 and
+where nothing overlaps, and warn (`OverlapWarning`) where fewer than 30 effective decisions are left.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
 import numpy as np
 
-from recgym import ope
 from recgym.errors import DataError
-from recgym.metrics import Interval, mean_interval
-from recgym.ope.logged import Decisions
-from recgym.ope.q_features import PolicyView
-from recgym.ope.slate import weighed_slates
-from recgym.ope.slates import Slates, SlateView
-
-HYPERPARAMETERS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0, np.inf)
-INTERVALS = ("bootstrap", "bernstein")
-N_DRAWS = 2000  # resamples of a bootstrap interval
-_HUGE = 1e100  # a bound beyond which none is one
+from recgym.ope.checks import finite, importance_weights, warn_if_thin
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """One row of the table; NaN where an estimator refused, and then the note says why."""
+def direct(v: np.ndarray) -> np.ndarray:
+    """Returns the direct method's values v (n,): what a reward model says of the evaluated policy.
 
-    estimator: str
-    interval: Interval
-    note: str = ""
-    kept: float = 1.0  # share of the sum of weights that the estimator's parameter leaves, 0 to 1
+    Fails where the model is wrong: no propensities are used, so its bias is never seen, however many decisions there
+    are.
 
+    Args:
+        v: Model reward under the evaluated policy (n,), see `expected`.
 
-class Estimator(NamedTuple):
-    """A function of `recgym.ope` with its arguments, and what its values can be."""
-
-    function: Callable[..., np.ndarray]
-    given: tuple[Any, ...]
-    value_range: tuple[float, float] | None  # of one value; None: values depend on each other
-    tuned: bool = False  # whether SLOPE chooses a last argument
-
-
-class Worth(NamedTuple):
-    """What a session can earn, and how much a weight can be."""
-
-    step: tuple[float, float]  # lowest and highest reward of a step, 0 among them
-    gamma: float
-    horizon: int
-    largest: float  # weight of one step: 1 / the smallest propensity of the log
-
-    @property
-    def session(self) -> tuple[float, float]:
-        """Lowest and highest return of a session."""
-        steps = float((self.gamma ** np.arange(self.horizon)).sum())
-        return self.step[0] * steps, self.step[1] * steps
-
-    def weighed(self, first: int = 1) -> tuple[float, float]:
-        """Lowest and highest sum over steps of gamma^t * largest^(t + first) * reward."""
-        factor = sum(self.gamma**t * min(self.largest ** (t + first), _HUGE) for t in range(self.horizon))
-        return self.step[0] * factor, self.step[1] * factor
-
-    def modelled(self) -> tuple[float, float]:
-        """Lowest and highest value of `sequential_dr`, whose model lies within what is left to earn."""
-        low = high = 0.0
-        for t in range(self.horizon):
-            left = float((self.gamma ** np.arange(self.horizon - t)).sum())
-            now, before = (self.gamma**t * min(self.largest**power, _HUGE) for power in (t + 1, t))
-            low += now * (self.step[0] - self.step[1] * left) + before * self.step[0] * left
-            high += now * (self.step[1] - self.step[0] * left) + before * self.step[1] * left
-        return low, high
-
-
-def worth(reward_range: tuple[float, float], k: int, gamma: float, horizon: int, smallest: float) -> Worth:
-    """Returns what sessions of at most `horizon` steps of k rewards can earn, given the smallest propensity logged."""
-    step = k * min(reward_range[0], 0.0), k * max(reward_range[1], 0.0)
-    return Worth(step, gamma, horizon, 1.0 / smallest * (1.0 + 1e-6))
-
-
-def of_bandit(made: Decisions, view: PolicyView, fitted: ope.FittedQ, can: Worth) -> dict[str, Estimator]:
-    """Returns the estimators for one decision a session."""
-    weighed = made.rewards[:, 0], view.pi[:, 0], made.beta[:, 0]
-    modelled = *weighed, fitted.q[:, 0], fitted.v[:, 0]
-    return {
-        "direct": Estimator(ope.direct, (fitted.v[:, 0],), can.session),
-        "ips": Estimator(ope.ips, weighed, can.weighed()),
-        "clipped_ips": Estimator(ope.clipped_ips, weighed, can.weighed(), tuned=True),
-        "snips": Estimator(ope.snips, weighed, None),
-        "doubly_robust": Estimator(ope.doubly_robust, modelled, can.modelled()),
-        "sndr": Estimator(ope.sndr, modelled, None),
-        "switch_dr": Estimator(ope.switch_dr, modelled, can.modelled(), tuned=True),
-        "dr_os": Estimator(ope.dr_os, modelled, can.modelled(), tuned=True),
-    }
-
-
-def of_sessions(rewards: np.ndarray, pi: np.ndarray, beta: np.ndarray, can: Worth) -> dict[str, Estimator]:
-    """Returns the estimators for sessions of several decisions that need no model: arguments (n, T)."""
-    weighed = rewards, pi, beta, can.gamma
-    whole = min(can.largest**can.horizon, _HUGE)
-    low, high = can.session
-    return {
-        "trajectory_is": Estimator(ope.trajectory_is, weighed, (low * whole, high * whole)),
-        "sn_trajectory_is": Estimator(ope.sn_trajectory_is, weighed, None),
-        "per_decision_is": Estimator(ope.per_decision_is, weighed, can.weighed()),
-        "sn_per_decision_is": Estimator(ope.sn_per_decision_is, weighed, None),
-    }
-
-
-def of_modelled_sessions(made: Decisions, view: PolicyView, fitted: ope.FittedQ, can: Worth) -> dict[str, Estimator]:
-    """Returns the estimators for sessions of several decisions, with those that need a model."""
-    modelled = made.rewards, view.pi, made.beta, fitted.q, fitted.v, can.gamma
-    return {
-        "fqe": Estimator(ope.direct, (fitted.values,), can.session),
-        **of_sessions(made.rewards, view.pi, made.beta, can),
-        "sequential_dr": Estimator(ope.sequential_dr, modelled, can.modelled()),
-    }
-
-
-def of_slates(made: Slates, view: SlateView, can: Worth, reward_range: tuple[float, float]) -> dict[str, Estimator]:
-    """Returns the estimators for slates: one slate a session, or several, each slate being one decision.
-
-    Over several slates, `reward_interaction_ips` is `per_decision_is` over all positions in the order they are read.
+    Source: Beygelzimer and Langford (2009), The offset tree for learning with partial labels, KDD.
     """
-    n, horizon, k = made.items.shape
-    if horizon > 1:
-        flat = (array.reshape(n, -1) for array in (made.rewards, view.pi_given, made.beta_given))
-        rewards, pi, beta = flat
-        rewards = rewards * (can.gamma ** np.arange(horizon)).repeat(k)
-        read = worth(reward_range, 1, 1.0, horizon * k, float(made.beta_given.min()))
-        return {
-            **of_sessions(made.rewards.sum(axis=2), view.pi_slate, made.beta_slate, can),
-            "reward_interaction_ips": Estimator(ope.per_decision_is, (rewards, pi, beta), read.weighed()),
-        }
-    rewards, low, high = made.rewards[:, 0], *can.step
-    by_place = 1.0 / float(made.beta.min()) * (1.0 + 1e-6)
-    read = worth(reward_range, 1, 1.0, k, float(made.beta_given.min()))
-    estimators = {
-        "slate_ips": Estimator(ope.slate_ips, (rewards, view.pi_slate[:, 0], made.beta_slate[:, 0]), can.weighed()),
-        "reward_interaction_ips": Estimator(
-            ope.reward_interaction_ips, (rewards, view.pi_given[:, 0], made.beta_given[:, 0]), read.weighed()
-        ),
-        "independent_ips": Estimator(
-            ope.independent_ips, (rewards, view.pi[:, 0], made.beta[:, 0]), (low * by_place, high * by_place)
-        ),
-    }
-    if view.pseudo_inverse is not None:
-        estimators["pseudo_inverse"] = Estimator(weighed_slates, (rewards.sum(axis=1), view.pseudo_inverse), None)
-    return estimators
+    return finite(v, "v", np.shape(v)[:1])
 
 
-def estimate(name: str, estimator: Estimator, can: Worth, interval: str) -> Estimate:
-    """Returns one row: the mean of the estimator's values and its interval, with what is to be said against it."""
-    function, given, value_range, tuned = estimator
-    note, kept = "the interval leaves out the error of the model" if function is ope.direct else "", 1.0
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ope.OverlapWarning)
-        try:
-            if tuned:
-                values, parameter = _tuned(function, given)
-                kept = _kept(function, given, parameter)
-                note = f"parameter {parameter:g}, chosen by SLOPE"
-            else:
-                values = function(*given)
-        except ope.NoOverlapError:
-            return Estimate(name, Interval(np.nan, np.nan, np.nan), "no estimate: nothing overlaps")
-    biased = "the interval leaves out the bias of the parameter" if kept < 1.0 else ""
-    notes = [note, biased, "do not believe it: hardly any overlap" if caught else ""]
-    if interval == "bernstein" and value_range is None:
-        notes.append("no Bernstein interval: its values depend on each other")
-    found = interval_of(values, value_range, can, interval, len(HYPERPARAMETERS) if tuned else 1)
-    return Estimate(name, found, "; ".join(text for text in notes if text), kept)
+def expected(pi_all: np.ndarray, q_all: np.ndarray) -> np.ndarray:
+    """Returns v (n,) = sum over items of pi_all * q_all, both (n, n_items)."""
+    pi_all = np.asarray(pi_all, dtype=np.float64)
+    sums = pi_all.sum(axis=-1)
+    off = np.abs(sums - 1.0) > 1e-4
+    if off.any():
+        raise DataError(
+            f"pi_all must sum to 1 over the items, got {sums[off][0]:g} ({np.count_nonzero(off)} of {sums.size} rows); "
+            f"give the whole distribution of the evaluated policy"
+        )
+    return (pi_all * np.asarray(q_all, dtype=np.float64)).sum(axis=-1) / sums
 
 
-def _tuned(function: Callable[..., np.ndarray], given: tuple[Any, ...]) -> tuple[np.ndarray, float]:
-    """Returns the values at the parameter that SLOPE chooses, and the parameter."""
-    candidates = [function(*given, value) for value in HYPERPARAMETERS]
-    chosen = ope.slope(candidates)
-    return candidates[chosen], HYPERPARAMETERS[chosen]
+def ips(reward: np.ndarray, pi: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Returns inverse propensity scoring's values w r (n,).
 
+    Unbiased where `beta` is right and every item the evaluated policy can show had a chance. Fails (huge variance)
+    where the two policies differ much: few decisions carry all the weight.
 
-def _kept(function: Callable[..., np.ndarray], given: tuple[Any, ...], parameter: float) -> float:
-    """Returns the share of the sum of weights that a parameter leaves; 1 exactly where it changes none.
+    Source: Horvitz and Thompson (1952), JASA 47; Strehl et al. (2010), Learning from logged implicit exploration data.
 
-    With rewards of 1 and a model of 0, values are weights.
+    Example:
+        >>> ips(np.array([1.0, 0.0]), np.array([0.5, 0.5]), np.array([0.25, 0.75])).tolist()
+        [2.0, 0.0]
     """
-    reward, pi, beta, *model = given
-    only_weights = np.ones_like(reward), pi, beta, *(np.zeros_like(array) for array in model)
-    left, all_of_it = (function(*only_weights, value).sum() for value in (parameter, np.inf))
-    return float(left / all_of_it)
+    weights, reward = _weights(reward, pi, beta)
+    return weights * reward
 
 
-def interval_of(
-    values: np.ndarray, value_range: tuple[float, float] | None, can: Worth, interval: str, n_chosen: int = 1
-) -> Interval:
-    """Returns the mean of values (n,) and its 95 % interval, by `interval`; no wider than what a session can earn.
+def clipped_ips(reward: np.ndarray, pi: np.ndarray, beta: np.ndarray, clip: float) -> np.ndarray:
+    """Returns clipped inverse propensity scoring's values min(w, clip) r (n,).
 
-    An empirical Bernstein interval of one of several candidates that the same values chose is made for all of them
-    (union bound).
+    Less variance than `ips`, at a bias of -E[(w - clip)+ r]: with rewards of one sign the estimate shrinks towards 0.
+    Fails where the policies differ much: what is clipped is what matters. `slope` chooses `clip`.
+
+    Args:
+        reward: Logged rewards (n,).
+        pi: Probability of the logged items under the evaluated policy (n,).
+        beta: The same under the behaviour policy (n,).
+        clip: Largest weight, above 0.
+
+    Source: Ionides (2008), Truncated importance sampling, JCGS 17(2).
     """
-    if interval not in INTERVALS:
-        raise DataError(f"interval must be one of {', '.join(INTERVALS)}, got {interval!r}; choose one of them")
-    if interval == "bootstrap":
-        return mean_interval(values, n_draws=N_DRAWS)
-    if value_range is None:
-        return Interval(float(values.mean()), np.nan, np.nan)
-    slack = 1e-6 * max(map(abs, value_range))  # rewards are float32
-    found = ope.bernstein_interval(
-        values, (value_range[0] - slack, value_range[1] + slack), confidence=1.0 - 0.05 / n_chosen
-    )
-    return Interval(found.mean, max(found.low, can.session[0]), min(found.high, can.session[1]))
+    weights, reward = _weights(reward, pi, beta)
+    return np.minimum(weights, _positive(clip, "clip")) * reward
+
+
+def snips(reward: np.ndarray, pi: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Returns self-normalised inverse propensity scoring's values V + w (r - V) / mean(w) (n,), V = sum(w r) / sum(w).
+
+    Their mean is V. V stays within the range of the rewards and does not move when a constant is added to all of them.
+    The values are linearised, so that an interval made from them has the variance of the ratio (the usual w r / mean(w)
+    has the same mean but ignores that the denominator is random). Biased of order 1/n; fails as `ips` does, more
+    gently.
+
+    Source: Swaminathan and Joachims (2015), The self-normalized estimator for counterfactual learning, NIPS, eq. 8.
+    """
+    weights, reward = _weights(reward, pi, beta)
+    return _linearised(weights, reward)
+
+
+def doubly_robust(reward: np.ndarray, pi: np.ndarray, beta: np.ndarray, q: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Returns the doubly robust values v + w (r - q) (n,).
+
+    Unbiased if the propensities are right or the model is (a model fitted on other decisions than it is used on: see
+    `fitted_q`). Less variance than `ips` the better the model. Fails where weights are huge and the model is poor.
+
+    Args:
+        reward: Logged rewards (n,).
+        pi: Probability of the logged items under the evaluated policy (n,).
+        beta: The same under the behaviour policy (n,).
+        q: Model reward of the logged items (n,).
+        v: Model reward under the evaluated policy (n,), see `expected`.
+
+    Source: Dudik, Langford and Li (2011), Doubly robust policy evaluation and learning, ICML, eq. 2.
+    """
+    weights, residual, v = _model_inputs(reward, pi, beta, q, v)
+    return v + weights * residual
+
+
+def sndr(reward: np.ndarray, pi: np.ndarray, beta: np.ndarray, q: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Returns self-normalised doubly robust values v + C + w (r - q - C) / mean(w) (n,), C = sum(w (r - q)) / sum(w).
+
+    Their mean is mean(v) + C; the values are linearised as in `snips`. Bounded corrections, bias of order 1/n; fails
+    where the model is poor and few decisions overlap. Arguments as for `doubly_robust`.
+
+    Source: Thomas and Brunskill (2016), Data-efficient off-policy policy evaluation, ICML (weighted doubly robust).
+    """
+    weights, residual, v = _model_inputs(reward, pi, beta, q, v)
+    return v + _linearised(weights, residual)
+
+
+def switch_dr(
+    reward: np.ndarray, pi: np.ndarray, beta: np.ndarray, q: np.ndarray, v: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Returns switch doubly robust values v + w (r - q) 1[w <= threshold] (n,).
+
+    Uses the model alone where a weight is too large to trust. Fails where the model is wrong exactly there: that bias
+    is never corrected. `threshold` 0 is the direct method, infinity doubly robust; `slope` chooses it.
+
+    Source: Wang, Agarwal and Dudik (2017), Optimal and adaptive off-policy evaluation in contextual bandits, ICML, eq.
+        5.
+    """
+    weights, residual, v = _model_inputs(reward, pi, beta, q, v)
+    if not threshold >= 0.0:
+        raise DataError(f"threshold must be 0 or more, got {threshold}; give the largest weight that is trusted")
+    return v + np.where(weights <= threshold, weights, 0.0) * residual
+
+
+def dr_os(
+    reward: np.ndarray, pi: np.ndarray, beta: np.ndarray, q: np.ndarray, v: np.ndarray, shrinkage: float
+) -> np.ndarray:
+    """Returns values of doubly robust with optimistic shrinkage, v + u (r - q) with u = s w / (w^2 + s) (n,).
+
+    The weight that minimises a bound of the mean squared error, s = `shrinkage`: 0 is the direct method, infinity
+    doubly robust. Weights above sqrt(s) shrink towards 0. Fails as `switch_dr`; `slope` chooses `shrinkage`.
+
+    Source: Su et al. (2020), Doubly robust off-policy evaluation with shrinkage, ICML, section 3.1.
+    """
+    weights, residual, v = _model_inputs(reward, pi, beta, q, v)
+    if not shrinkage >= 0.0:
+        raise DataError(f"shrinkage must be 0 or more, got {shrinkage}; infinity is doubly robust")
+    if np.isinf(shrinkage):
+        return v + weights * residual
+    shrunk = np.divide(shrinkage * weights, weights**2 + shrinkage, out=np.zeros_like(weights), where=weights > 0.0)
+    return v + shrunk * residual
+
+
+def _weights(reward: np.ndarray, pi: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    weights = importance_weights(pi, beta)
+    if weights.ndim != 1:
+        raise DataError(f"pi and beta must have shape (n,), got {weights.shape}; see the estimators for sessions")
+    warn_if_thin(weights)
+    return weights, finite(reward, "reward", weights.shape)
+
+
+def _model_inputs(
+    reward: np.ndarray, pi: np.ndarray, beta: np.ndarray, q: np.ndarray, v: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    weights, reward = _weights(reward, pi, beta)
+    return weights, reward - finite(q, "q", weights.shape), finite(v, "v", weights.shape)
+
+
+def _linearised(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    ratio = (weights * values).sum() / weights.sum()
+    return ratio + weights * (values - ratio) / weights.mean()
+
+
+def _positive(value: float, name: str) -> float:
+    if not value > 0.0:
+        raise DataError(f"{name} must be above 0, got {value}; infinity leaves the weights as they are")
+    return value

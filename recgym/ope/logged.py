@@ -9,10 +9,10 @@ import numpy as np
 
 from recgym.batches import histories
 from recgym.errors import DataError
+from recgym.evaluation.policies import StochasticPolicy, check_policy
 from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.ope import importance_weights
-from recgym.stochastic import StochasticPolicy, check_policy
 
 _SESSIONS_AT_ONCE = 256
 

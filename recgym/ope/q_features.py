@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from recgym.catalog import Catalog
+from recgym.evaluation.policies import POLICY_STREAM, SoftmaxPolicy, StochasticPolicy
+from recgym.evaluation.scoring import as_scores
 from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.ope.logged import Decisions, Moment, policy_moments
 from recgym.rng import RowRandom
-from recgym.scoring import as_scores
-from recgym.stochastic import POLICY_STREAM, SoftmaxPolicy, StochasticPolicy
 
 _SESSIONS_PER_SEED = 1 << 24
 _MOST_FLAGS = 400  # up to so many items each has a weight of its own

@@ -8,14 +8,14 @@ import numpy as np
 
 from recgym import ope
 from recgym.catalog import Catalog
+from recgym.evaluation.metrics import Interval
+from recgym.evaluation.policies import StochasticPolicy
 from recgym.log import InteractionLog
-from recgym.metrics import Interval
-from recgym.ope import estimators
-from recgym.ope.estimators import Estimate, Worth
+from recgym.ope import choice as estimators
+from recgym.ope.choice import Estimate, Worth
 from recgym.ope.logged import Decisions, decisions
 from recgym.ope.q_features import policy_view
 from recgym.ope.slates import Slates, SlateView, slate_view, slates
-from recgym.stochastic import StochasticPolicy
 
 _SECOND_OPINIONS = (("fqe", "sequential_dr"), ("direct", "doubly_robust"))
 _UNCUT = {"clipped_ips": "ips", "switch_dr": "doubly_robust", "dr_os": "doubly_robust"}  # at a parameter of infinity

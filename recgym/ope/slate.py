@@ -2,7 +2,7 @@
 
 What is assumed of the user decides which propensity is needed: of the whole slate (`slate_ips`, nothing assumed), of
 each position on its own (`independent_ips`), of each position given those above it (`reward_interaction_ips`), or of
-(position, item) pairs and how they occur together (`pseudo_inverse`). Errors and warnings as in `recgym.ope.single`.
+(position, item) pairs and how they occur together (`pseudo_inverse`). Errors and warnings as in `ope.estimators`.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ import numpy as np
 
 from recgym import ope
 from recgym.errors import DataError
+from recgym.evaluation.policies import StochasticPolicy, slate_marginals, slate_propensities
 from recgym.log import InteractionLog
 from recgym.ope.logged import policy_moments
 from recgym.ope.slate import pseudo_inverse_weights
 from recgym.rng import RowRandom
-from recgym.stochastic import StochasticPolicy, slate_marginals, slate_propensities
 
 _COLUMNS = ("step", "position", "given_above", "slate_propensity")
 _LARGEST = 800  # pairs of position and item up to which the pseudo-inverse is worked out

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -23,7 +24,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import recgym
 from recgym.errors import DataError, RecgymError
 from recgym.serving.batching import BusyError
 from recgym.serving.pages import docs_page
@@ -64,7 +64,7 @@ def create_app(state: State, started: Callable[[], None] = lambda: None) -> Fast
         await state.close()
 
     app = FastAPI(
-        title="recgym", version=recgym.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        title="recgym", version=version("recgym"), lifespan=lifespan, docs_url=None, redoc_url=None,
         description="Recommendations of a trained agent.",
     )  # fmt: skip
     _add_errors(app)
@@ -144,7 +144,7 @@ def _add_telling(app: FastAPI, state: State) -> None:
     async def metrics() -> Response:
         """Returns counts and durations as Prometheus reads them."""
         served, _ = state.now
-        labels = {"model": served.mark, "agent": str(served.about.get("agent", "")), "recgym": recgym.__version__}
+        labels = {"model": served.mark, "agent": str(served.about.get("agent", "")), "recgym": version("recgym")}
         return Response(state.measures.text(labels, state.lists.n_waiting), media_type="text/plain; version=0.0.4")
 
     @app.get("/docs", include_in_schema=False)

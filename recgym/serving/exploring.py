@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.stochastic import SoftmaxPolicy
+from recgym.evaluation.policies import SoftmaxPolicy
 
 _SAMPLES = 64  # beginnings of lists drawn for the marginals of the third place and below
 
@@ -46,7 +46,7 @@ class Explorer:
         """Returns k different items (k,) of those allowed (n_items,), and how likely they were.
 
         Marginals of the first two places are exact; those below are averages over 64 drawn beginnings and the list's
-        own, as those of `recgym.stochastic.slate_propensities`.
+        own, as those of `recgym.evaluation.policies.slate_propensities`.
 
         Raises:
             DataError: if fewer than k items have a chance.

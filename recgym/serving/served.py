@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recgym.errors import DataError, RecgymError
+from recgym.evaluation.scoring import as_scores, best_items, padded
 from recgym.frames import History
 from recgym.options import nearest
-from recgym.policies import Popularity, check_scorer
 from recgym.rewards import transform_rewards
-from recgym.scoring import as_scores, best_items, padded
+from recgym.scorers import Popularity, check_scorer
 from recgym.serving.exploring import Explorer, Shown
 
 

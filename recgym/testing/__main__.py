@@ -18,11 +18,11 @@ import gymnasium as gym
 from gymnasium.vector import AutoresetMode
 from tqdm import tqdm
 
+from recgym.envs.registry import KINDS, register_envs
+from recgym.envs.spaces import OBSERVATIONS
+from recgym.envs.vector import ACTIONS
 from recgym.errors import MissingDataError
-from recgym.registry import KINDS, register_envs
-from recgym.spaces import OBSERVATIONS
 from recgym.testing import check_vector_env
-from recgym.vector import ACTIONS
 
 _ROWS, _HORIZON = 3, 7
 

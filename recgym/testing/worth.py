@@ -11,10 +11,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recgym import floors, planning
-from recgym.evaluate import SessionReturns, evaluate_sessions
-from recgym.policies import Popularity, Uniform
-from recgym.vector import REPEATS, RecVectorEnv
+from recgym.envs.vector import REPEATS, RecVectorEnv
+from recgym.evaluation import floors, planning
+from recgym.evaluation.evaluate import SessionReturns, evaluate_sessions
+from recgym.scorers import Popularity, Uniform
 
 MOST_TOLD = 0.05  # by how much the AUC of a place may differ from a half
 _ROWS, _STEPS, _SESSIONS, _SURE = 64, 150, 64, 4.0

@@ -48,13 +48,13 @@ class UserModel(Protocol):
     rows there are or which of them restart. It may be asked about a row whose session is over; that answer is ignored.
     Draws come from `random` at `rows`, from streams of the model's own numbering.
 
-    Where the truth is known, a model also has the following, for `recgym.planning`, `floors` and `compare`:
+    Where the truth is known, a model also has the following, for `recgym.evaluation.planning`, `floors` and `compare`:
 
     - `expected_rewards(state, items)`: what each item would earn on average, shown alone and now (B, C);
     - `expected_answers(state, items, alone=False)`: of slates (B, k), how likely each place is answered, and what an
       answer there is worth on average; with `alone`, of items (B, C) shown each by itself;
     - `best_slates(state, items, k, miss_reward)`: the columns (B, k) of items (B, C) whose slate earns most now,
-      n_items being no item and C no column; None, or no such method: slates are searched (`recgym.best_slates`);
+      n_items being no item and C no column; None, or no such method: slates are searched (`recgym.users.best_slates`);
     - `memoryless = True`: no answer depends on what was shown before;
     - `greed_is_best(k, repeats)`: whether no policy earns more than a greedy one, where misses earn nothing.
 

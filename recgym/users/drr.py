@@ -12,7 +12,7 @@ from recgym.options import check_choice, check_sizes
 from recgym.rng import RowRandom
 from recgym.users.base import START_STREAM, Opening, Response
 from recgym.users.clicks import Clicks, clicks_of
-from recgym.users.draws import draw_in_turn
+from recgym.users.sampling import draw_in_turn
 
 PROTOCOLS = ("fair", "published")
 _LIKED_STREAM, _OTHER_STREAM, _ORDER_STREAM = 1, 2, 3

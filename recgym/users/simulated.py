@@ -11,8 +11,8 @@ from recgym.errors import DataError
 from recgym.options import check_choice
 from recgym.rng import RowRandom
 from recgym.users.base import START_STREAM, Clock, Opening, Response
-from recgym.users.parts.base import Bar, Items, Luck, Part, Shown
-from recgym.users.parts.choice import Choice, Logit
+from recgym.users.behaviours.base import Bar, Items, Luck, Part, Shown
+from recgym.users.behaviours.choice import Choice, Logit
 
 _CANDIDATES, _CHOICE, _OPENING, _FIRST_PART = 1, 2, 3, 4  # random streams; each part has four
 _START, _WORTH, _UPDATE, _MOVE = range(4)

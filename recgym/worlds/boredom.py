@@ -18,8 +18,8 @@ from __future__ import annotations
 from typing import Any
 
 from recgym.catalog import Catalog
-from recgym.users.parts.boredom import Boredom
-from recgym.users.parts.choice import PositionBased
+from recgym.users.behaviours.boredom import Boredom
+from recgym.users.behaviours.choice import PositionBased
 from recgym.users.simulated import SimulatedUsers
 from recgym.worlds.generated import populate
 

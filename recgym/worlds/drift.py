@@ -17,10 +17,10 @@ Source: SARDINE (Deffayet et al. 2024) for influence, RecLab (Krauth et al. 2020
 from __future__ import annotations
 
 from recgym.catalog import Catalog
-from recgym.users.parts.choice import PositionBased
-from recgym.users.parts.influence import Influence, Wandering
-from recgym.users.parts.patience import Patience
-from recgym.users.parts.ratings import Ratings
+from recgym.users.behaviours.choice import PositionBased
+from recgym.users.behaviours.influence import Influence, Wandering
+from recgym.users.behaviours.patience import Patience
+from recgym.users.behaviours.ratings import Ratings
 from recgym.users.simulated import SimulatedUsers
 from recgym.worlds.generated import populate
 

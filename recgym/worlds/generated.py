@@ -10,7 +10,7 @@ from recgym.errors import DataError
 from recgym.log.splits import n_held_out
 from recgym.options import check_choice, check_sizes, check_whole
 from recgym.rng import normals, uniforms
-from recgym.users.parts.base import Items
+from recgym.users.behaviours.base import Items
 from recgym.worlds.logs import SPLITS
 
 _CENTRES, _NOISE, _QUALITY, _TASTES, _SPLIT = range(5)  # random streams

@@ -24,10 +24,10 @@ import numpy as np
 from recgym.catalog import Catalog
 from recgym.options import check_sizes, check_whole, check_within
 from recgym.rng import normals, uniforms
-from recgym.users.parts.base import Items
-from recgym.users.parts.choice import Proportional
-from recgym.users.parts.evolution import InterestEvolution
-from recgym.users.parts.watching import WatchBudget
+from recgym.users.behaviours.base import Items
+from recgym.users.behaviours.choice import Proportional
+from recgym.users.behaviours.evolution import InterestEvolution
+from recgym.users.behaviours.watching import WatchBudget
 from recgym.users.simulated import SimulatedUsers
 from recgym.worlds.generated import serve
 

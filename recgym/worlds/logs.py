@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recgym import cache, datasets, embeddings
+from recgym import datasets, embeddings
 from recgym.catalog import Catalog
 from recgym.log import InteractionLog
 from recgym.options import check_choice
-from recgym.store import save_array
+from recgym.storage import cache
+from recgym.storage.store import save_array
 
 SPLITS = ("train", "test", "all")
 FITTED = ("svd", "als")  # ways of making vectors from a log

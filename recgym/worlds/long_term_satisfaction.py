@@ -32,9 +32,9 @@ import numpy as np
 from recgym.catalog import Catalog
 from recgym.options import check_choice, check_sizes, check_whole
 from recgym.rng import uniforms
-from recgym.users.parts.base import Items
-from recgym.users.parts.choice import First
-from recgym.users.parts.satisfaction import RECSIM, LongTermSatisfaction
+from recgym.users.behaviours.base import Items
+from recgym.users.behaviours.choice import First
+from recgym.users.behaviours.satisfaction import RECSIM, LongTermSatisfaction
 from recgym.users.simulated import SimulatedUsers
 from recgym.worlds.generated import serve
 

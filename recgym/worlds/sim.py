@@ -36,16 +36,17 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from recgym import cache
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.options import check_choice
-from recgym.users import Guards, LearnedUsers, files, fit
+from recgym.storage import cache
+from recgym.users import Guards, LearnedUsers, fit
 from recgym.users.clicks import clicks_of
-from recgym.users.difference import Difference, difference
-from recgym.users.fitted_on import log_hash
-from recgym.users.guards import next_entropy
+from recgym.users.fitted import files
+from recgym.users.fitted.gap import Difference, difference
+from recgym.users.fitted.penalties import next_entropy
+from recgym.users.fitted.provenance import log_hash
 from recgym.worlds.logs import load_parts
 
 _FITTED = 1  # raise it when `recgym.users.fit` would make other users of the same log

@@ -15,10 +15,10 @@ et al. (2021) for satiation; numbers of our own.
 from __future__ import annotations
 
 from recgym.catalog import Catalog
-from recgym.users.parts.choice import PlackettLuce
-from recgym.users.parts.penalties import PositionPenalty, SimilarityPenalty
-from recgym.users.parts.returning import Returning
-from recgym.users.parts.satiation import Satiation
+from recgym.users.behaviours.choice import PlackettLuce
+from recgym.users.behaviours.penalties import PositionPenalty, SimilarityPenalty
+from recgym.users.behaviours.returning import Returning
+from recgym.users.behaviours.satiation import Satiation
 from recgym.users.simulated import SimulatedUsers
 from recgym.worlds.generated import populate
 

@@ -40,11 +40,11 @@ import numpy as np
 from recgym.catalog import Catalog
 from recgym.options import check_choice, check_sizes, check_whole, check_within
 from recgym.rng import normals, uniforms
-from recgym.users.parts.base import Items
-from recgym.users.parts.boredom import TopicBoredom
-from recgym.users.parts.choice import PositionBased
-from recgym.users.parts.influence import TopicInfluence
-from recgym.users.parts.penalties import CrowdPenalty
+from recgym.users.behaviours.base import Items
+from recgym.users.behaviours.boredom import TopicBoredom
+from recgym.users.behaviours.choice import PositionBased
+from recgym.users.behaviours.influence import TopicInfluence
+from recgym.users.behaviours.penalties import CrowdPenalty
 from recgym.users.simulated import SimulatedUsers
 from recgym.worlds.generated import serve
 

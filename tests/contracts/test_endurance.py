@@ -10,8 +10,8 @@ import pytest
 from kinds import DATASET_OF, DIM, KIND_OF, LOG, SMALL, data_of
 
 import recgym
+from recgym.envs.spaces import one_row
 from recgym.errors import ActionError, MissingDataError
-from recgym.spaces import one_row
 
 ROWS = 1000
 POLICIES = ("random", "constant", "extreme")

@@ -9,18 +9,18 @@ from test_export import F, naive_rows
 
 from recgym import collect, evaluate_ranking, evaluate_sessions
 from recgym.batches import histories
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError
+from recgym.evaluation.policies import SoftmaxPolicy
 from recgym.frames import encode_frame
-from recgym.policies import Popularity
-from recgym.stochastic import SoftmaxPolicy
+from recgym.scorers import Popularity
 
 pytest.importorskip("d3rlpy", reason="d3rlpy needs recgym[d3rlpy]")
 import d3rlpy
 from d3rlpy.dataset import BasicTransitionPicker, create_infinite_replay_buffer
 
-from agents import d3rlpy_data
-from agents.d3rlpy_data import D3rlpyAgent, d3rlpy_dataset
+from agents.integrations import d3rlpy as d3rlpy_data
+from agents.integrations.d3rlpy import D3rlpyAgent, d3rlpy_dataset
 
 QUIET = {"show_progress": False, "logger_adapter": d3rlpy.logging.NoopAdapterFactory()}
 

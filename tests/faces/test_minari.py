@@ -7,11 +7,11 @@ from test_export import F, naive_rows, played, stop_after
 
 from recgym import export
 from recgym.__main__ import main
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError, StoreError
+from recgym.evaluation.policies import SoftmaxPolicy
 from recgym.export import episodes
-from recgym.policies import Popularity
-from recgym.stochastic import SoftmaxPolicy
+from recgym.scorers import Popularity
 
 minari = pytest.importorskip("minari", reason="Minari needs recgym[minari]")
 pytest.importorskip("h5py", reason="Minari needs recgym[minari]")

@@ -15,7 +15,7 @@ import ray
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 
 ID = "recgym:recgym/Synthetic-Frame-v0"  # the prefix is what a worker imports
 SMALL = {"n_users": 60, "n_items": 40, "dim": 8, "horizon": 5}

@@ -13,8 +13,8 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 from stable_baselines3.common.vec_env.dummy_vec_env import DummyVecEnv
 
-from agents import sb3
-from agents.sb3 import (
+from agents.integrations import sb3
+from agents.integrations.sb3 import (
     FrameExtractor,
     IndexReplayBuffer,
     SB3Agent,
@@ -25,10 +25,10 @@ from agents.sb3 import (
 )
 from recgym import evaluate_ranking, evaluate_sessions, recommend
 from recgym.batches import FrameBatches, histories
-from recgym.env import RecEnv, RecVectorEnv
+from recgym.envs.env import RecEnv, RecVectorEnv
+from recgym.envs.spaces import OBSERVATIONS
 from recgym.errors import DataError
 from recgym.frames import encode_frame
-from recgym.spaces import OBSERVATIONS
 from recgym.testing import assert_same
 from recgym.users import ReplayUsers
 

@@ -15,7 +15,7 @@ pytest.importorskip("torchrl", reason="TorchRL needs recgym[torchrl]")
 from torchrl.envs import GymEnv, GymWrapper
 from torchrl.envs.utils import check_env_specs
 
-from recgym.torchrl_batch import TorchRLBatch
+from agents.integrations.torchrl import TorchRLBatch
 
 ID = "recgym:recgym/Synthetic-Frame-v0"
 SMALL = {"n_users": 60, "n_items": 40, "dim": 8, "horizon": 4}

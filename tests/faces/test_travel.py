@@ -54,7 +54,7 @@ def trained(tmp_path_factory):
             agent = getattr(agents, name).fit(log)
         else:
             agent = getattr(agents, name)(catalog, frame_size=5, device="cpu")
-            from agents.train import batches_for
+            from agents.training.train import batches_for
 
             agents.fit(agent, batches_for(agent, log, 5, 64, 0, 0.5), 30)
         agents.save(agent, folder / name)
@@ -90,7 +90,7 @@ def test_another_machine_recommends_the_same(trained, tmp_path):
 
 def test_d3rlpy_agents_travel_on_request(tmp_path):
     d3rlpy = pytest.importorskip("d3rlpy")
-    from agents.d3rlpy_data import D3rlpyAgent, d3rlpy_dataset
+    from agents.integrations.d3rlpy import D3rlpyAgent, d3rlpy_dataset
 
     log = datasets.load("synthetic", n_users=40, n_items=40)
     catalog = embeddings.svd(log, dim=4)

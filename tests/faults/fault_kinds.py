@@ -12,9 +12,9 @@ from agents.ddpg import DDPG
 from benchmarks.results import COLUMNS, Results
 from recgym import embeddings, export, users
 from recgym.errors import StoreError
-from recgym.learned import loop
 from recgym.log import InteractionLog
 from recgym.users import LearnedUsers
+from recgym.users.fitted import training_loop as loop
 
 LOGS = {"old": make_log((14, 18, 9)), "new": make_log((12, 30, 7, 25))}
 CATALOGS = {"old": make_catalog(), "new": make_catalog(seed=3)}

@@ -19,8 +19,8 @@ pytest.importorskip("h5py", reason="HDF5 needs recgym[hdf5]")
 from fault_kinds import KINDS, TEXT, files_of, fresh, same
 
 from benchmarks.results import Table
-from recgym import manifests
 from recgym.errors import RecgymError
+from recgym.storage import manifests
 
 pytestmark = pytest.mark.faults
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import torch
 
 from agents import bcq
 from agents.embedding_agent import Decisions
-from agents.twins import TwinCritic
+from agents.networks.twin_critics import TwinCritic
 
 FOLDER = Path(__file__).parent
 ABOUT = json.loads((FOLDER / "d3rlpy.json").read_text())

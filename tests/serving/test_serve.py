@@ -110,9 +110,9 @@ def test_unknown_items_are_skipped_and_told(server, agent):
 
 
 def test_ids_that_json_cannot_tell_are_found_by_their_text():
-    numbers = recgym.policies.Popularity(np.array([50, 7, 8]), np.array([3, 2, 1]), "raw")
+    numbers = recgym.scorers.Popularity(np.array([50, 7, 8]), np.array([3, 2, 1]), "raw")
     assert Served(numbers).find("50") == 0 and Served(numbers).find(50) == 0 and Served(numbers).find("x") is None
-    both = recgym.policies.Popularity(recgym.ids.as_ids([50, "50", ("a", 1)]), np.array([3, 2, 1]), "raw")
+    both = recgym.scorers.Popularity(recgym.ids.as_ids([50, "50", ("a", 1)]), np.array([3, 2, 1]), "raw")
     assert [Served(both).find(one) for one in (50, "50", ("a", 1))] == [0, 1, 2]
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 import agents
 from agents.base import to_tensor
-from agents.encoded import in_events
-from agents.networks import follow
+from agents.networks.encoded import in_events
+from agents.networks.layers import follow
 from recgym.batches import FrameBatches, SequenceBatches
 from recgym.catalog import Catalog
 from recgym.errors import DataError
@@ -177,7 +177,7 @@ def test_reinforce_over_sequences_learns_online_with_returns():
 
 
 def test_a_baseline_is_below_all_returns():
-    from agents.correction import baseline_of
+    from agents.training.off_policy import baseline_of
 
     assert baseline_of(torch.tensor([0.5, 1.0]), "lowest").item() == -1.0
     assert baseline_of(torch.tensor([0.5, -4.0]), "lowest").item() == -4.0

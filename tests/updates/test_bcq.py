@@ -6,9 +6,9 @@ import torch
 from hand_made import BATCH, CATALOG, Constant, Slope, sgd
 from torch import nn
 
-from agents.actors import Generator, Perturbator
 from agents.bcq import BCQ, Config, Networks, Optimizers, bcq_update, generator_losses
-from agents.twins import Pair
+from agents.networks.actors import Generator, Perturbator
+from agents.networks.twin_critics import Pair
 from recgym.frames import History
 
 PLAIN = {"critic_action": "vector", "max_norm": None, "dropout": 0.0, "reconstruction": "vector", "gamma": 0.5}

@@ -20,7 +20,7 @@ from agents import (
     td3,
     td3_bc,
 )
-from agents.bounds import BOUNDS, check
+from agents.networks.hyperparameters import BOUNDS, check
 from recgym.errors import DataError
 
 AGENTS = [

@@ -14,7 +14,7 @@ from hand_made import BATCH, CATALOG, PAPER, Constant, Linear, Slope
 
 from agents.ddpg import DDPG, Config, Networks, Optimizers, ddpg_update
 from agents.losses import imitation_loss, seen_by_critic
-from agents.networks import Critic, Dropout
+from agents.networks.layers import Critic, Dropout
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History
 

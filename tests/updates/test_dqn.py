@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from agents.dqn import DQN, Config, DuelingCritic, Networks, Optimizers, dqn_update
-from agents.encoders import make_encoder
-from agents.heads import LinearHead
 from agents.item_agent import Frames, ItemDecisions
+from agents.networks.softmax_heads import LinearHead
+from agents.networks.state_encoders import make_encoder
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History

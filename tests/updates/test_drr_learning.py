@@ -8,13 +8,14 @@ import torch
 from conftest import make_catalog, make_log
 from hand_made import CATALOG, PAPER, everything
 
-from agents import DDPG, checkpoint, fit, fit_online, train
+from agents import DDPG, checkpoint, fit, fit_online
 from agents.drr import DRR, drr_update
-from agents.encoders import ENCODERS
-from agents.prioritized import PrioritizedReplay
+from agents.networks.state_encoders import ENCODERS
+from agents.training import train
+from agents.training.prioritized import PrioritizedReplay
 from recgym.batches import FrameBatches
+from recgym.envs.registry import make_vector_env
 from recgym.frames import Batch, History
-from recgym.registry import make_vector_env
 
 SMALL = {"world": "drr", "n_users": 60, "n_items": 120, "dim": 8, "frame_size": 5, "observation": "user_history"}
 

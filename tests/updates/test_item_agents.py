@@ -9,13 +9,14 @@ import pytest
 import torch
 from conftest import make_log
 
-from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, sequence_reinforce, sequence_td3_bc, sqn, train
+from agents import checkpoint, dqn, lstm_ac, reinforce, sequence, sequence_reinforce, sequence_td3_bc, sqn
 from agents.base import Agent
-from agents.encoders import ENCODERS
-from agents.train import fit
+from agents.networks.state_encoders import ENCODERS
+from agents.training import train
+from agents.training.train import fit
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.frames import History
 from recgym.log import InteractionLog
 from recgym.users import ReplayUsers

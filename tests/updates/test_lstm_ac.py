@@ -13,8 +13,8 @@ from agents import fit_online
 from agents.lstm_ac import Config, LSTMActorCritic, Networks, Optimizers, lstm_ac_update
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
+from recgym.envs.registry import make_vector_env
 from recgym.frames import Batch, History
-from recgym.registry import make_vector_env
 
 PLAIN = {
     "off_policy": False,

@@ -79,7 +79,7 @@ def test_values_of_a_line_are_those_worked_out(name):
     for step in range(1500):
         agent.update(line(128, step))
     asked = line(200, seed=-1 % 2**32)
-    values = agents.diagnosis.logged_values(agent, asked).numpy()
+    values = agents.training.diagnosis.logged_values(agent, asked).numpy()
     known = 1.0 - (GRID[asked.action] + GRID[asked.items[:, 0]] / 2) ** 2 + 1.0  # 0.5 / (1 - 0.5)
     assert np.abs(values - known).mean() < 0.15, np.abs(values - known).mean()
     frames = History(np.arange(0, 41, 5)[:, None], np.zeros((9, 1), dtype=np.float32), np.ones(9, dtype=int))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from agents.heads import AdaptiveHead, Beta, DiscreteActor, LinearHead
 from agents.item_agent import Frames, ItemDecisions
+from agents.networks.softmax_heads import AdaptiveHead, Beta, DiscreteActor, LinearHead
 from agents.reinforce import REINFORCE, Config, Networks, Optimizers, reinforce_update
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog

@@ -8,10 +8,10 @@ import torch
 from hand_made import BATCH, CATALOG, PAPER, Constant, Slope, sgd
 from torch import nn
 
-from agents.actors import GaussianActor, squashed
-from agents.networks import Scalar
+from agents.networks.actors import GaussianActor, squashed
+from agents.networks.layers import Scalar
+from agents.networks.twin_critics import Pair
 from agents.sac import SAC, Config, Networks, Optimizers, sac_update
-from agents.twins import Pair
 from recgym.frames import History
 
 ITEMS = torch.eye(2)

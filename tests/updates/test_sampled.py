@@ -8,7 +8,7 @@ from torch.nn import functional
 from agents import DDPG, SQN, SequenceModel
 from agents.ddpg import Config
 from agents.losses import imitation_loss, seen_by_critic
-from agents.softmax import sampled_softmax_loss
+from agents.networks.softmax_loss import sampled_softmax_loss
 from recgym.batches import FrameBatches
 from recgym.datasets import synthetic
 from recgym.embeddings import svd

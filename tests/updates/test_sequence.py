@@ -6,8 +6,8 @@ import torch
 from hand_made import Fixed
 from torch.nn import functional
 
+from agents.networks.softmax_loss import softmax_loss
 from agents.sequence import Config, Networks, Optimizers, Questions, SequenceModel, sequence_update
-from agents.softmax import softmax_loss
 from recgym.batches.sequence_batches import SequenceBatch
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from agents.sequence_network import steps_of
+from agents.networks.sequence_network import steps_of
 from recgym.batches.sequence_batches import SequenceBatches
 from recgym.frames import Batch
 from recgym.log import InteractionLog

@@ -5,8 +5,8 @@ import pytest
 import torch
 from hand_made import Fixed
 
-from agents.correction import gains
-from agents.sequence_network import Questions
+from agents.networks.sequence_network import Questions
+from agents.networks.softmax_loss import log_softmax_of
 from agents.sequence_reinforce import (
     Behaviour,
     Config,
@@ -15,7 +15,7 @@ from agents.sequence_reinforce import (
     SequenceREINFORCE,
     sequence_reinforce_update,
 )
-from agents.softmax import log_softmax_of
+from agents.training.off_policy import gains
 from recgym.batches.sequence_batches import SequenceBatches
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History

@@ -6,9 +6,9 @@ import torch
 from hand_made import Fixed
 from torch import nn
 
-from agents.sequence_network import Steps, steps_of
+from agents.networks.sequence_network import Steps, steps_of
+from agents.networks.softmax_loss import expected_vectors
 from agents.sequence_td3_bc import Config, Networks, Optimizers, SequenceTD3BC, sequence_td3_bc_update
-from agents.softmax import expected_vectors
 from recgym.batches.sequence_batches import SequenceBatches
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History

@@ -6,7 +6,7 @@ import torch
 from hand_made import Fixed
 from torch import nn
 
-from agents.sequence_network import Steps, steps_of
+from agents.networks.sequence_network import Steps, steps_of
 from agents.sqn import SQN, Config, Networks, Optimizers, TwinValues, sqn_update
 from recgym.batches.sequence_batches import SequenceBatches
 from recgym.catalog import Catalog

@@ -5,8 +5,8 @@ import pytest
 import torch
 from hand_made import BATCH, CATALOG, PAPER, Constant, Linear, Slope, everything, sgd
 
+from agents.networks.twin_critics import Networks, Optimizers, Pair, smoothed
 from agents.td3 import TD3, Config, td3_update
-from agents.twins import Networks, Optimizers, Pair, smoothed
 
 QUIET = PAPER | {"target_noise": 0.0}
 ITEMS = torch.eye(2)

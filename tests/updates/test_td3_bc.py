@@ -5,8 +5,8 @@ import pytest
 import torch
 from hand_made import BATCH, CATALOG, Constant, Linear, Slope, sgd
 
+from agents.networks.twin_critics import Networks, Optimizers, Pair
 from agents.td3_bc import TD3BC, Config, td3_bc_update
-from agents.twins import Networks, Optimizers, Pair
 
 PLAIN = {"critic_action": "vector", "max_norm": None, "dropout": 0.0, "target_noise": 0.0}
 ITEMS = torch.eye(2)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from agents.networks import Critic
-from agents.twins import Pair, TwinCritic
+from agents.networks.layers import Critic
+from agents.networks.twin_critics import Pair, TwinCritic
 
 STATE = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), torch.ones(7, 1)
 ACTIONS = {"one": (7, 2), "several": (7, 4, 2)}

@@ -11,11 +11,11 @@ from torch import nn
 
 from agents import BCQ, DDPG, DRR, SAC, TD3, TD3BC, checkpoint, fit, fit_online
 from agents.embedding_agent import moved_by_one
-from agents.networks import Actor
-from agents.twins import Pair
+from agents.networks.layers import Actor
+from agents.networks.twin_critics import Pair
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
-from recgym.env import RecVectorEnv
+from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError
 from recgym.frames import Batch, History
 from recgym.users import ReplayUsers

@@ -1,0 +1,1 @@
+"""Tables of events read in blocks, in memory or past it, with every cell right or refused."""
