@@ -38,7 +38,7 @@ from agents.integrations.sb3_env import SB3VecEnv, make_vec_env
 from agents.training.callbacks import Report
 from recgym.catalog import Catalog
 from recgym.errors import DataError, StoreError
-from recgym.frames import History, encode_frame, last_events, observed
+from recgym.frames import KEYS, OLD_KEYS, History, encode_frame, last_events, observed
 from recgym.log import InteractionLog
 
 __all__ = [
@@ -52,11 +52,15 @@ __all__ = [
 ]
 
 
+_PARTS = (*KEYS, *OLD_KEYS, "frame", "embeddings", "user", "length")  # of an observation without context
+
+
 class FrameExtractor(BaseFeaturesExtractor):
     """Turns any of the five observations into states (B, F*(d+1)) with vectors of a size that networks learn from.
 
     Indices are looked up here, on the device. A user becomes a learned vector and the length of a sequence a share of
-    F, both at the end of the state. `item_features` makes the `policy_kwargs`.
+    F, both at the end of the state. What the environment's `context` adds comes last: candidates as their vectors, hour
+    and weekday one-hot, everything else as it is. `item_features` makes the `policy_kwargs`.
 
     Args:
         observation_space: The environment's.
@@ -70,7 +74,13 @@ class FrameExtractor(BaseFeaturesExtractor):
     ) -> None:
         size, dim = frame_size_of(observation_space, table.shape[1]), table.shape[1]
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
-        super().__init__(observation_space, size * (dim + 1) + user_dim * ("user" in parts) + ("length" in parts))
+        further = {name: spaces.flatdim(one) for name, one in parts.items() if name not in _PARTS}
+        n_listed = parts["candidates"].shape[0] if "candidates" in further else 0  # type: ignore[index]
+        further |= {"candidates": dim * n_listed} if n_listed else {}
+        own = size * (dim + 1) + user_dim * ("user" in parts) + ("length" in parts)
+        super().__init__(observation_space, own + sum(further.values()))
+        self.further, self.n_listed = tuple(further), n_listed
+        self.categories = {name: _n(parts[name]) for name in further}
         scale = float(np.mean(np.square(table[:-1]))) ** -0.5 if input_scale is None else input_scale
         self.frame_size, self.width, self.scale = size, size * dim, scale
         self.register_buffer("table", torch.tensor(table) * scale, persistent=False)
@@ -79,19 +89,32 @@ class FrameExtractor(BaseFeaturesExtractor):
 
     def forward(self, observations: Any) -> torch.Tensor:
         """Returns states (B, F*(d+1)), and the user's vector or the length behind them."""
-        if not isinstance(observations, dict):
-            return torch.cat([observations[:, : self.width] * self.scale, observations[:, self.width :]], dim=1)
-        items, rewards = observed(observations)
-        if items is None:
-            vectors = observations["embeddings"].flatten(1) * self.scale
+        frame = observations.get("frame") if isinstance(observations, dict) else observations
+        if frame is not None:
+            state = [frame[:, : self.width] * self.scale, frame[:, self.width :]]  # (B, F*d), (B, F)
         else:
-            vectors = self.get_buffer("table")[_indices(items, self.frame_size)].flatten(1)
-        state = [vectors, rewards]  # (B, F*d), (B, F)
+            items, rewards = observed(observations)
+            flat = observations["embeddings"].flatten(1) * self.scale if items is None else self._vectors(items)
+            state = [flat, rewards]
+        if not isinstance(observations, dict):
+            return torch.cat(state, dim=1)
         if "user" in observations:
             state.append(self.users(_indices(observations["user"], 1)[:, 0]))
         if "length" in observations:
             state.append(_indices(observations["length"], 1) / self.frame_size)
+        for name in self.further:
+            part, n = observations[name], self.categories[name]
+            if name == "candidates":
+                state.append(self._vectors(part, self.n_listed))
+            elif n > 0:
+                state.append(functional.one_hot(_indices(part, 1)[:, 0], n).float())
+            else:
+                state.append(part.flatten(1) * (self.scale if name == "candidate_vectors" else 1.0))
         return torch.cat(state, dim=1)
+
+    def _vectors(self, items: torch.Tensor, n: int | None = None) -> torch.Tensor:
+        """Returns the vectors of n items (B, n * d); None: of a frame."""
+        return self.get_buffer("table")[_indices(items, self.frame_size if n is None else n)].flatten(1)
 
 
 def _indices(part: torch.Tensor, n_places: int) -> torch.Tensor:

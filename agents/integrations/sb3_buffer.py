@@ -28,6 +28,8 @@ def frame_size_of(space: spaces.Space, dim: int) -> int:
         DataError: if it is none of an environment with item vectors of width `dim`.
     """
     if isinstance(space, spaces.Dict):
+        if "frame" in space.spaces:
+            return frame_size_of(space["frame"], dim)
         rewards: Any = [space[key] for key in (KEYS[1], OLD_KEYS[1]) if key in space.spaces]
         vectors = space.spaces.get("embeddings")
         if rewards and (vectors is None or vectors.shape[-1:] == (dim,)):  # type: ignore[index]

@@ -479,6 +479,27 @@ def test_a_model_of_something_else_is_refused(world):
         SB3Agent(model, world["catalog"], "l2")
 
 
+def test_features_of_context():
+    """A frame or history is followed by what context adds; candidates are their vectors, hours one-hot."""
+    small = {"n_users": 60, "n_items": 40, "dim": 6, "frame_size": F, "action": "item", "advance": "log"}
+    context = ["time", "candidates", "candidate_vectors"]
+    for observation in ("frame", "history"):
+        plain, env = (
+            make_vec_env("recgym/Synthetic-Frame-v0", B, **small, observation=observation, **more).env
+            for more in ({"pool": "growing"}, {"pool": "growing", "context": context})
+        )
+        one, two = (FrameExtractor(e.single_observation_space, e.catalog.table) for e in (plain, env))
+        seen = [{n: torch.tensor(p) for n, p in e.reset(seed=0)[0].items()} if isinstance(e.reset(seed=0)[0], dict)
+                else torch.tensor(e.reset(seed=0)[0]) for e in (plain, env)]  # fmt: skip
+        for given in (seen[1], preprocess_obs(seen[1], env.single_observation_space)):
+            found = two(given)
+            assert torch.equal(found[:, : F * 7], one(seen[0])) and found.shape == (B, two.features_dim)
+            assert two.features_dim == F * 7 + 24 + 7 + 1 + 2 * 40 * 6
+            vectors = torch.tensor(env.catalog.table)[seen[1]["candidates"].long()].flatten(1) * two.scale
+            place = F * 7 + sum(w for n, w in {"candidate_vectors": 240}.items() if n < "candidates")
+            assert torch.allclose(found[:, place : place + 240], vectors, atol=1e-6)
+
+
 def test_all_observations_give_the_same_features(world):
     """Also where indices are one-hot already, as SB3's policies hand them on, and under the names of `-v0`."""
     frames, table = native(world), world["catalog"].table
