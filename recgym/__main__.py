@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import recgym
-from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, serve, train
+from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, recommend, serve, train
 from recgym.commands.ending import ended
 
 COMMANDS = (  # name, what it does in a line, its options, what runs it
@@ -56,6 +56,12 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
         "Serves a trained agent over HTTP, with a page to try it.",
         serve.add_arguments,
         serve.run,
+    ),
+    (
+        "recommend",
+        "Writes a list for everybody in a log as Parquet, streamed and resumable.",
+        recommend.add_arguments,
+        recommend.run,
     ),
     (
         "export",

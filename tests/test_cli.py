@@ -32,6 +32,7 @@ COMMANDS = [
     ["check"],
     ["evaluate-policy"],
     ["export"],
+    ["recommend"],
     ["serve"],
     ["fidelity"],
     ["floors"],

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 INTERVALS = ("bootstrap", "bernstein")
 _EPILOG = """\
-POLICY names, in a module that Python finds from here, one of
+POLICY is the folder of a trained agent (a run, a checkpoint, what agents.save wrote), or names, in a module that Python
+finds from here, one of
 
   a class with fit(log)          e.g. recgym.policies:Popularity, agents.baselines:EASE; it is fitted on every second
                                  session and evaluated on the others
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     data_source.add_arguments(parser, also=["--log"])
     parser.add_argument(
-        "--policy", required=True, help="package.module:Name of a policy, a scorer, or a class of either"
+        "--policy",
+        required=True,
+        help="folder of a run, or package.module:Name of a policy, a scorer, or a class of one",
     )
     parser.add_argument(
         "--temperature",
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 def build_policy(
     name: str, log: InteractionLog, temperature: float, epsilon: float
 ) -> tuple[StochasticPolicy, InteractionLog]:
-    """Returns the policy that `name` (`package.module:Name`) stands for and the log to evaluate it on.
+    """Returns the policy that `name` (a folder, or `package.module:Name`) stands for and the log to evaluate it on.
 
     A class with `fit` is fitted on every second session and evaluated on the others, as a policy looks better than it
     is on what it has learned from; any other class or function is called with the log. A scorer becomes a
@@ -82,6 +85,8 @@ def build_policy(
     from recgym.evaluation.policies import SoftmaxPolicy, StochasticPolicy
     from recgym.scorers import Scorer
 
+    if Path(name).is_dir():
+        return SoftmaxPolicy(_of_run(name, log), temperature, epsilon, standardise=True), log
     module, _, attribute = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -105,6 +110,16 @@ def build_policy(
             f"{type(found).__name__}; see recgym.evaluation.policies.StochasticPolicy"
         )
     return found, log
+
+
+def _of_run(folder: str, log: InteractionLog) -> Any:
+    """Returns the agent of a folder; one that knows users is told whose the log's sessions are, if it is known."""
+    from recgym.commands.runs import load_run
+    from recgym.serving.served import OwnUsers
+
+    agent = load_run(folder)
+    people = log.users.get("user_id")
+    return OwnUsers(agent, [None] * log.n_users if people is None else people.tolist())
 
 
 def _called(name: str, found: Any, log: InteractionLog) -> Any:

@@ -17,6 +17,7 @@ from recgym.rewards import takes_labels, transform_rewards
 from recgym.scorers import Scorer, check_scorer, kind_of
 
 ScoreFunction = Callable[[History], Any]
+_GROUP = 32  # items that the search for the highest scores looks at together
 
 
 def score_function(
@@ -212,9 +213,9 @@ def best_items(scores: np.ndarray, allowed: np.ndarray, k: int, popularity: Any)
     Raises:
         DataError: if all scores are equal and nothing says which item is popular.
     """
-    items = np.flatnonzero(allowed)
+    items = _near_the_top(scores, allowed, k)
     values = scores[items]
-    if popularity is None and len(items) > k and values.min() == values.max():
+    if popularity is None and len(items) > k and values.min() == values.max() and items.size == allowed.sum():
         raise DataError(
             f"scores must tell items apart, got {values[0]:g} for all {len(items)} that may be recommended; give a "
             "history, or a scorer that knows what is popular (an agent trained by agents.fit does)"
@@ -224,6 +225,21 @@ def best_items(scores: np.ndarray, allowed: np.ndarray, k: int, popularity: Any)
         items, values = items[values >= cut], values[values >= cut]
     by_fame = np.zeros(len(items)) if popularity is None else -np.asarray(popularity)[items]
     return items[np.lexsort((by_fame, -values))[:k]]  # a stable sort: what is left goes by index
+
+
+def _near_the_top(scores: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
+    """Returns a few of the allowed items, in index order, among which the k of highest score are, with all ties.
+
+    The k-th largest of the largest scores of many groups of items is no larger than the k-th largest score.
+    """
+    n_groups = len(scores) // _GROUP
+    if n_groups > 4 * k:
+        values = np.where(allowed, scores, -np.inf)
+        largest = values[: n_groups * _GROUP].reshape(_GROUP, n_groups).max(axis=0)
+        bound = np.partition(largest, n_groups - k)[n_groups - k]
+        if bound > -np.inf:
+            return np.flatnonzero(values >= bound)
+    return np.flatnonzero(allowed)
 
 
 def _pairs(history: Any) -> list[tuple[Any, Any]]:

@@ -17,6 +17,7 @@ import numpy as np
 from recgym.catalog import Catalog
 from recgym.errors import DataError, StoreError
 from recgym.export.rows import Columns, Rows
+from recgym.log import InteractionLog
 from recgym.storage.locks import locked
 from recgym.storage.store import atomic_file, explained
 
@@ -26,9 +27,7 @@ _OWN = re.compile(r"export\.json|data\.h5|rows|part-\d+(\.parquet|\.sha256)?|\..
 
 @contextmanager
 def unfinished(path: Path, size: int, rows: Rows, catalog: Catalog | None, **about: Any) -> Iterator[Path]:
-    """Yields the folder `.NAME.unfinished` beside `path`; what an interrupted export of the same rows left is in it.
-
-    The folder stays if the body raises or the process dies, and goes when the body is through.
+    """Yields what `begun` does for an export of rows.
 
     Args:
         path: Where the export will stand.
@@ -36,6 +35,21 @@ def unfinished(path: Path, size: int, rows: Rows, catalog: Catalog | None, **abo
         rows: What is exported.
         catalog: Item vectors that go with it.
         about: Whatever else decides what is written.
+    """
+    with begun(path, size, {"content": content_hash(rows.log, catalog), **rows.options, **about}) as folder:
+        yield folder
+
+
+@contextmanager
+def begun(path: Path, size: int, key: dict[str, Any]) -> Iterator[Path]:
+    """Yields the folder `.NAME.unfinished` beside `path`; what an interrupted work of the same key left is in it.
+
+    The folder stays if the body raises or the process dies, and goes when the body is through.
+
+    Args:
+        path: Where the export will stand.
+        size: Bytes it will take, about.
+        key: All that decides what is written, as JSON values.
 
     Raises:
         StoreError: if the folder cannot be written to, another export to this place is at work, something that is not
@@ -44,7 +58,6 @@ def unfinished(path: Path, size: int, rows: Rows, catalog: Catalog | None, **abo
     folder = path.with_name(f".{path.name}.unfinished")
     busy = f"another export to {path} is at work"
     with locked(folder.with_suffix(".lock"), wait=False, held=busy), explained(path.parent, "choose another place"):
-        key = {"content": _content_hash(rows, catalog), **rows.options, **about}
         _begun(folder, key)
         there = sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
         free = shutil.disk_usage(folder).free + there
@@ -124,10 +137,10 @@ def _same(file: Path, key: dict[str, Any]) -> bool:
         return False
 
 
-def _content_hash(rows: Rows, catalog: Catalog | None) -> str:
-    """Returns a hash of everything that is written."""
+def content_hash(log: InteractionLog, catalog: Catalog | None) -> str:
+    """Returns a hash of the columns of a log, and of the vectors of a catalog."""
     digest = hashlib.sha256()
-    columns = {**rows.log.event_columns(), "offsets": rows.log.offsets}
+    columns = {**log.event_columns(), "offsets": log.offsets}
     columns |= {"table": catalog.table} if catalog is not None else {}
     for name, column in columns.items():
         digest.update(f"{name} {column.dtype} {column.shape}".encode())

@@ -38,7 +38,7 @@ _PAGE = {
     "/page.css": ("page.css", "text/css"),
 }
 _OWN_ONLY = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
