@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import recgym.embeddings
 from recgym.datasets.synthetic import synthetic
-from recgym.embeddings import als, load_vectors, save_vectors, svd
+from recgym.embeddings import als, krylov, load_vectors, save_vectors, svd
 from recgym.embeddings.matrix import interactions
 from recgym.errors import DataError, MissingDataError
 from recgym.log import InteractionLog
@@ -76,6 +76,35 @@ def test_svd_equals_numpys(dim, users, log):
     found = svd(part, dim, power=0.5).embeddings
     assert np.allclose(found @ found.T, expected @ expected.T, atol=2e-5)
     assert (found[np.abs(found).argmax(axis=0), np.arange(dim)] > 0).all()
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_the_decomposition_of_large_logs_is_numpys_and_sums_do_not_depend_on_cores(repeats, log, monkeypatch):
+    users, items = log.event_users(), log.items
+    if repeats:
+        users, items = np.append(users, users[::3]), np.append(items, items[::3])
+    log = InteractionLog.from_events(users, items, np.ones(len(users)), item_ids=np.arange(150))
+    monkeypatch.setattr(krylov, "_CHUNK", 500)
+    matrix = krylov.Damped(log, 0.3)
+    dense = interactions(log).toarray()
+    dense = dense / np.maximum((dense > 0).sum(axis=0), 1) ** 0.3
+    values, right = np.linalg.svd(dense, full_matrices=False)[1:]
+    found, vectors = krylov.largest(matrix, 16)
+    assert found == pytest.approx(values[:16], rel=1e-4) and np.abs(vectors.T @ vectors - np.eye(16)).max() < 1e-5
+    cosines = np.linalg.svd(right[:16] @ vectors, compute_uv=False)
+    assert np.degrees(np.arccos(np.minimum(cosines.min(), 1.0))) < 1.0
+    images = matrix.gram(vectors)
+    assert np.allclose(images, dense.T @ (dense @ vectors), rtol=1e-4, atol=1e-4 * values[0])
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert (krylov.Damped(log, 0.3).gram(vectors) == images).all()  # to the bit
+
+
+def test_large_logs_get_the_same_vectors_by_another_way(log, monkeypatch):
+    small = svd(log, 16).embeddings
+    monkeypatch.setattr(sys.modules["recgym.embeddings.svd"], "_LARGE", 1)
+    large = svd(log, 16).embeddings
+    assert not (large == small).all() and np.abs(large @ large.T - small @ small.T).max() < 1e-3
+    assert np.abs(svd(log, 60).embeddings - svd(log, 60).embeddings).max() == 0  # a fifth is 30: the dense way
 
 
 def test_svd_without_damping_and_power_one_rebuilds_the_matrix(log):

@@ -15,10 +15,12 @@ def interactions(log: InteractionLog) -> sparse.csr_array:
     """Returns the user-item matrix (n_users, n_items) float64: 1 + log(number of events), 0 where there is none."""
     ones = np.ones(log.n_events)
     shape = (log.n_users, log.n_items)
-    matrix = sparse.csr_array((ones, log.items.copy(), log.offsets.copy()), shape=shape)  # the next line changes them
-    matrix.sum_duplicates()
-    matrix.data = 1.0 + np.log(matrix.data)
-    return matrix
+    by_item = sparse.csr_array(
+        (ones, log.items, log.offsets), shape=shape
+    ).tocsc()  # counts, where rows would be sorted
+    by_item.sum_duplicates()
+    by_item.data = 1.0 + np.log(by_item.data)
+    return by_item.tocsr()
 
 
 def check_dim(dim: int, log: InteractionLog) -> None:

@@ -7,8 +7,12 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from recgym.catalog import Catalog
+from recgym.embeddings import krylov
+from recgym.embeddings.krylov import Damped
 from recgym.embeddings.matrix import check_dim, fitted_catalog, interactions
 from recgym.log import InteractionLog
+
+_LARGE = 2_000_000  # events from which on ARPACK takes long
 
 
 def svd(
@@ -22,8 +26,9 @@ def svd(
     of the next vector rank well by inner product and by cosine alike. As long as `dim` is far below the number of
     items, popular items have the longer vectors.
 
-    The result is the same on every call: fixed start vector, and signs such that each direction's largest entry is
-    positive. Machines differ by rounding (about 1e-6).
+    The result is the same on every call: fixed start, and signs such that each direction's largest entry is positive.
+    Machines differ by rounding (about 1e-6). From 2 million events on the decomposition is a randomised one
+    (`recgym.embeddings.krylov`), in single precision on all cores; below, ARPACK's.
 
     Args:
         log: Training events.
@@ -43,18 +48,25 @@ def svd(
         (101, 16)
     """
     check_dim(dim, log)
-    matrix = interactions(log)
-    counts = np.bincount(matrix.indices, minlength=log.n_items)  # users of each item
-    matrix = sparse.csr_array(matrix.multiply(np.maximum(counts, 1.0)[None, :] ** -damping))
-    values, vectors = _decomposed(matrix, dim)
+    values, vectors = (
+        krylov.largest(Damped(log, damping), dim) if is_large(log, dim) else _decomposed(log, dim, damping)
+    )
     largest = np.abs(vectors).argmax(axis=0)
     signs = np.where(vectors[largest, np.arange(dim)] < 0, -1.0, 1.0)
     weights = np.where(values > 1e-6 * values[0], values, 0.0) / values[0]  # directions that are rounding errors: none
     return fitted_catalog(vectors * signs * np.where(weights > 0, weights**power, 0.0), log, normalise)
 
 
-def _decomposed(matrix: sparse.csr_array, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def is_large(log: InteractionLog, dim: int) -> bool:
+    """Returns whether a log is decomposed by `recgym.embeddings.krylov`."""
+    return log.n_events >= _LARGE and krylov.SPARE * dim <= min(log.n_users, log.n_items)
+
+
+def _decomposed(log: InteractionLog, dim: int, damping: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the `dim` largest singular values, largest first, and the right singular vectors (n_items, dim)."""
+    matrix = interactions(log)
+    counts = np.bincount(matrix.indices, minlength=log.n_items)  # users of each item
+    matrix = sparse.csr_array(matrix.multiply(np.maximum(counts, 1.0)[None, :] ** -damping))
     n_users, n_items = matrix.shape
     small = min(n_users, n_items)
     if dim <= small // 2:

@@ -69,14 +69,14 @@ def arrange(
                 elif target is not source:
                     target[first:last] = part
 
-        _on_all_cores(fill, pieces)
+        on_all_cores(fill, pieces)
     else:
 
         def global_rows(first: int, last: int) -> np.ndarray:
             rows = rows_of(first, last)
             return np.arange(first, last) if rows is None else rows + first if is_grouped else rows
 
-        order = np.concatenate(_on_all_cores(global_rows, pieces))
+        order = np.concatenate(on_all_cores(global_rows, pieces))
         order = without_duplicates(order, user_index, item_index, n_items, duplicates)
         targets = [column[order] for column in sources]
         lengths = _counted(user_index[order], n_users)
@@ -91,7 +91,7 @@ def renumber(codes: np.ndarray, place: np.ndarray) -> None:
     def fill(first: int, last: int) -> None:
         codes[first:last] = place[codes[first:last]]
 
-    _on_all_cores(fill, [(first, min(first + _PIECE, len(codes))) for first in range(0, len(codes), _PIECE)])
+    on_all_cores(fill, [(first, min(first + _PIECE, len(codes))) for first in range(0, len(codes), _PIECE)])
 
 
 def without_duplicates(
@@ -137,7 +137,7 @@ def with_ties_by(keys: np.ndarray, users: np.ndarray, times: np.ndarray, order: 
     return order
 
 
-def _on_all_cores(work: Callable[[int, int], T], pieces: Iterable[tuple[int, int]]) -> list[T]:
+def on_all_cores(work: Callable[[int, int], T], pieces: Iterable[tuple[int, int]]) -> list[T]:
     """Returns what the work on each piece returns; NumPy lets other threads run while it sorts and gathers."""
     pieces = list(pieces)
     if len(pieces) < 2:
