@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +74,7 @@ class Catalog:
             raise DataError(
                 f"item_ids must have shape ({len(vectors)},), one per vector, got {item_ids.shape}; align them"
             )
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        bad = np.flatnonzero(np.concatenate([~np.isfinite(part).all(axis=1) for part in _pieces(vectors)]))
         if len(bad):
             raise DataError(
                 f"every item vector must be finite, got NaN or infinity in {len(bad)} of {len(vectors)}, "
@@ -85,7 +85,7 @@ class Catalog:
             raise DataError(
                 f"item ids must be unique, got {len(twice)} that stand twice, e.g. {twice[:3]}; keep one vector each"
             )
-        longest = float(np.linalg.norm(vectors.astype(np.float64), axis=1).max())
+        longest = max(float(np.linalg.norm(part.astype(np.float64), axis=1).max()) for part in _pieces(vectors))
         if longest == 0.0:
             raise DataError(f"some item vector must be non-zero, got {len(vectors)} zero vectors; give real vectors")
         scale = longest if divisor is None else float(divisor)
@@ -276,6 +276,11 @@ class Catalog:
                 )
             joined[name] = np.concatenate([own, new])
         return joined
+
+
+def _pieces(vectors: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields a thousand vectors at a time: what fits into the cache is quicker, and takes no memory."""
+    return (vectors[first : first + 1024] for first in range(0, len(vectors), 1024))
 
 
 def _listed(column: np.ndarray) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import lazy_loader
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from recgym.datasets.tables.json_lines import is_json_lines
@@ -15,6 +15,11 @@ from recgym.datasets.tables.text import require_columns
 from recgym.errors import DataError, MissingDataError
 from recgym.log import InteractionLog
 from recgym.log.events import titles_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazy_loader.load("pandas")  # half a second to import
 
 OPTIONS = ("items", "users", "title")
 

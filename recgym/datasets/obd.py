@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import lazy_loader
 import numpy as np
-import pandas as pd
 
 from recgym.datasets.sources import data_dir
 from recgym.errors import DataError, MissingDataError, RecgymError
 from recgym.log import InteractionLog
 from recgym.rewards import transform_rewards
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazy_loader.load("pandas")  # half a second to import
 
 CAMPAIGNS = ("all", "men", "women")
 POLICIES = ("random", "bts")

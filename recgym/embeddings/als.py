@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy import sparse
 
 from recgym.catalog import Catalog
 from recgym.embeddings.matrix import check_dim, fitted_catalog, interactions
 from recgym.log import InteractionLog
 from recgym.rng import normals
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _CHUNK = 1 << 16  # events whose inner products are made at a time
 _STEPS = 3  # conjugate gradient steps per least squares problem
@@ -49,6 +53,8 @@ def als(
         >>> als(synthetic(n_users=200, n_items=100), dim=8, n_rounds=2).dim
         8
     """
+    from scipy import sparse
+
     check_dim(dim, log)
     by_user = (weight * interactions(log)).astype(np.float32)
     by_item = sparse.csr_array(by_user.T)
@@ -65,6 +71,8 @@ def _solved(extra: sparse.csr_array, other: np.ndarray, start: np.ndarray, penal
 
     Row i solves `(other' other + other' diag(extra_i) other + penalty) x_i = other' (1 + extra_i) p_i`.
     """
+    from scipy import sparse
+
     gram = other.T @ other + penalty * np.eye(other.shape[1], dtype=np.float32)
     ones = sparse.csr_array((1.0 + extra.data, extra.indices, extra.indptr), shape=extra.shape)
     x = start
@@ -84,6 +92,8 @@ def _solved(extra: sparse.csr_array, other: np.ndarray, start: np.ndarray, penal
 
 def _applied(extra: sparse.csr_array, other: np.ndarray, gram: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Returns the left-hand side of the equation of `_solved` for every row of x (n, d)."""
+    from scipy import sparse
+
     rows = np.repeat(np.arange(extra.shape[0]), np.diff(extra.indptr))
     products = np.empty(extra.nnz, dtype=np.float32)  # x_i @ other_j for every event
     for begin in range(0, extra.nnz, _CHUNK):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from recgym.catalog import Catalog
 from recgym.embeddings.features import FeatureCode
@@ -90,6 +89,8 @@ def dssm(
         of_items = FeatureCode.fit(log.item_features, names, categorical=categorical)
         of_users = FeatureCode.fit(log.users) if log.users else None
     inputs = _inputs(of_users, log.users, log.n_users), _inputs(of_items, log.item_features, log.n_items)
+    from tqdm.auto import tqdm  # which looks for notebooks, a tenth of a second
+
     with tqdm(total=n_epochs, unit="epoch", disable=not progress) as bar:
         towers = fit_towers(log, *inputs, options, lambda loss: bar.update())
     if folder is not None:

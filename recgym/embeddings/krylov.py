@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 from tqdm import tqdm
 
 from recgym.log import InteractionLog
 from recgym.log.arrange import on_all_cores
 from recgym.rng import normals
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _GROUPS = 16  # of users, each of which sums by itself: sums do not depend on how many cores there are
 _CHUNK = 1 << 18  # events whose users' sums are kept at a time, about: they stay in a core's cache
@@ -43,6 +46,8 @@ class Damped:
 
     def _rows(self, log: InteractionLog, first: int, last: int) -> sparse.csr_array:
         """Returns the rows of B of the users `first` to `last`; counting sort finds what stands in one twice."""
+        from scipy import sparse
+
         offsets = log.offsets[first : last + 1]
         items = np.asarray(log.items[offsets[0] : offsets[-1]])
         shape = (last - first, log.n_items)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy import sparse
 
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.options import is_whole
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 
 def interactions(log: InteractionLog) -> sparse.csr_array:
     """Returns the user-item matrix (n_users, n_items) float64: 1 + log(number of events), 0 where there is none."""
+    from scipy import sparse
+
     ones = np.ones(log.n_events)
     shape = (log.n_users, log.n_items)
     by_item = sparse.csr_array(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from recgym.catalog import Catalog
 from recgym.embeddings import krylov
@@ -64,6 +62,9 @@ def is_large(log: InteractionLog, dim: int) -> bool:
 
 def _decomposed(log: InteractionLog, dim: int, damping: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the `dim` largest singular values, largest first, and the right singular vectors (n_items, dim)."""
+    from scipy import sparse
+    from scipy.sparse.linalg import svds
+
     matrix = interactions(log)
     counts = np.bincount(matrix.indices, minlength=log.n_items)  # users of each item
     matrix = sparse.csr_array(matrix.multiply(np.maximum(counts, 1.0)[None, :] ** -damping))

@@ -44,7 +44,7 @@ def arrange(
     lengths = _counted(user_index, n_users)
     is_grouped = bool((user_index[1:] >= user_index[:-1]).all())
     by_user = None if is_grouped else _by_user(user_index)
-    pieces = _pieces(np.cumsum(lengths))
+    pieces = whole_users(np.cumsum(lengths))
     sources = [item_index, *columns.values(), *extra.values()]
 
     def rows_of(first: int, last: int) -> np.ndarray | None:
@@ -163,7 +163,7 @@ def _by_user(user_index: np.ndarray) -> np.ndarray:
     return order
 
 
-def _pieces(ends: np.ndarray) -> list[tuple[int, int]]:
+def whole_users(ends: np.ndarray) -> list[tuple[int, int]]:
     """Returns (first, last) of runs of whole users, with about as many rows each where no user has more."""
     pieces, first = [], 0
     while first < ends[-1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -75,6 +76,7 @@ def open_log(folder: Path) -> dict[str, Any]:
                 arguments[name] = column
         low, high = about["reward_range"]
         plain = {"name": about["name"], "reward": about["reward"], "is_tail": about.get("is_tail", False)}
+        plain["content"] = _hash({"about": about, "files": manifest["files"]})
         return arguments | plain | {"source": about.get("source", {}), "reward_range": (low, high)}
 
 
@@ -95,3 +97,7 @@ def _read_column(path: Path) -> np.ndarray:
         if path.suffix == ".json":
             return ids.from_json(store.read_json(path, _MOST))
         return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

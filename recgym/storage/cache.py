@@ -14,10 +14,21 @@ from typing import Any, NamedTuple
 
 from recgym.errors import StoreError
 from recgym.storage.disk import remove
-from recgym.storage.store import TEMPORARY, atomic_folder, explained, parsed_manifest, read_manifest, write_manifest
+from recgym.storage.manifests import states, trust
+from recgym.storage.store import (
+    TEMPORARY,
+    atomic_file,
+    atomic_folder,
+    explained,
+    parsed_manifest,
+    read_manifest,
+    write_manifest,
+)
 
 DOWNLOADS = "downloads"  # in the cache root, like the next two
-_FOLDERS = ("entries", "unfinished")
+_CHECKED = "checked"  # what says of large entries that their hashes are right
+_FOLDERS = ("entries", "unfinished", _CHECKED)
+_LARGE = 1 << 26  # bytes from which on an entry is hashed once, not by every process
 _BLOCK = 1 << 16  # bytes of one sampled block
 _SAMPLES = 16  # blocks of a sampled hash
 
@@ -83,7 +94,10 @@ def entry(kind: str, name: str, key: Mapping[str, Any], build: Callable[[Path], 
 
     def usable(folder: Path) -> bool:
         try:
-            if read_manifest(folder, kind, version, full=None)["about"] == wanted:
+            _recall(folder)
+            manifest = read_manifest(folder, kind, version, full=None)
+            if manifest["about"] == wanted:
+                _remember(folder, manifest)
                 return True
             problem = "it was built from something else"
         except StoreError as error:
@@ -96,6 +110,7 @@ def entry(kind: str, name: str, key: Mapping[str, Any], build: Callable[[Path], 
         with atomic_folder(path, keep=usable, replace_any=True, advice=_cache_advice()) as temporary:
             build(temporary)
             write_manifest(temporary, kind, version, wanted)
+        _remember(path, parsed_manifest(path))  # its hashes are of what was read back
     return path
 
 
@@ -136,10 +151,28 @@ def clear() -> int:
     """
     folders = _cached()
     with explained(cache_dir(), _cache_advice()):
-        for path in [*folders, *_leftovers()]:
+        for path in [*folders, *_leftovers(), *(cache_dir() / _CHECKED).glob("*")]:
             with suppress(FileNotFoundError):  # another process was quicker
                 remove(path)
     return len(folders)
+
+
+def _remember(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Notes that the hashes of a large folder are right, so that later processes read what has changed only."""
+    if sum(entry["size"] for entry in manifest["files"].values()) < _LARGE:
+        return
+    place = cache_dir() / _CHECKED / f"{folder.name}.json"
+    with suppress(OSError, StoreError):  # one may only read it
+        text = json.dumps(states(folder, manifest["files"]))
+        if not place.exists() or place.read_text() != text:
+            with atomic_file(place) as temporary:
+                temporary.write_text(text)
+
+
+def _recall(folder: Path) -> None:
+    place = cache_dir() / _CHECKED / f"{folder.name}.json"
+    with suppress(OSError, ValueError, TypeError, AttributeError, StoreError):
+        trust(folder, json.loads(place.read_text()), parsed_manifest(folder)["files"])
 
 
 def _cached() -> list[Path]:

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -209,7 +209,7 @@ def check_file(folder: Path, name: str, expected: Mapping[str, Any], full: bool,
     if at is None or at.st_size != expected["size"]:
         got = "no such file" if at is None else f"{at.st_size} bytes"
         raise StoreError(f"{file} must have {expected['size']} bytes, got {got}; it is damaged, make it again")
-    state = (str(file), at.st_ino, at.st_size, at.st_mtime_ns, str(expected["sha256"]))
+    state = _state(file, at, expected)
     if not full or (once and state in _RIGHT):
         return
     with readable(file, "be a file one can read", "make it again"):
@@ -217,3 +217,24 @@ def check_file(folder: Path, name: str, expected: Mapping[str, Any], full: bool,
     if changed:
         raise StoreError(f"{file} must have the recorded SHA-256, got another; it is damaged, make it again")
     _RIGHT.add(state)
+
+
+def states(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Returns what tells that files whose hashes are right have not been touched since: for `trust`, later on."""
+    found = {}
+    for name, expected in files.items():
+        at = (folder / name).stat()
+        found[name] = [*_state(folder / name, at, expected)[1:], at.st_ctime_ns]
+    return found
+
+
+def trust(folder: Path, known: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Takes the hashes of those files for right that are as they were when `states` was asked."""
+    with suppress(OSError):
+        for name, state in states(folder, {name: files[name] for name in known if name in files}).items():
+            if state == known[name]:
+                _RIGHT.add((str(folder / name), *state[:-1]))
+
+
+def _state(file: Path, at: os.stat_result, expected: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (str(file), at.st_ino, at.st_size, at.st_mtime_ns, str(expected["sha256"]))

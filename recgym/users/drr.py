@@ -8,6 +8,7 @@ import numpy as np
 
 from recgym.errors import DataError
 from recgym.log import InteractionLog
+from recgym.log.derived import New, arrays
 from recgym.options import check_choice, check_sizes
 from recgym.rng import RowRandom
 from recgym.users.base import START_STREAM, Opening, Response
@@ -96,9 +97,7 @@ class DRRUsers:
         self.frame_size = frame_size
         self.clicks = clicks_of(clicks, attraction, examination)
         self.n_items, self.item_ids, self.user_ids = log.n_items, log.item_ids, log.user_ids
-        pairs = _pairs(log)
-        self._liked = pairs % self.n_items  # item of every pair, sorted by user
-        self._offsets = np.searchsorted(pairs, np.arange(log.n_users + 1) * self.n_items)  # (n_users + 1,)
+        self._liked, self._offsets = _pairs(log)
         counts = np.diff(self._offsets)
         self.servable = np.flatnonzero(counts >= min_liked)
         if len(self.servable) == 0:
@@ -106,12 +105,11 @@ class DRRUsers:
                 f"some user must like at least {min_liked} items in the part served, got {counts.max(initial=0)} at "
                 "most; lower min_liked or liked_above"
             )
-        self._known = _pairs(known) if protocol == "fair" else pairs
+        self._known, offsets = _pairs(known) if protocol == "fair" else (self._liked, self._offsets)
         if protocol == "fair":
             self._most = min(round(share * n_candidates), int(counts.max()))  # liked candidates of a session
             self._width = n_candidates - 1
-            n_known = np.diff(np.searchsorted(self._known, np.arange(log.n_users + 1) * self.n_items))
-            others = np.minimum(n_candidates - np.minimum(counts, self._most), self.n_items - n_known)
+            others = np.minimum(n_candidates - np.minimum(counts, self._most), self.n_items - np.diff(offsets))
         else:
             self._most = self._width = int(counts.max())
             others = np.where(counts < self.n_items, counts, 0)
@@ -127,7 +125,8 @@ class DRRUsers:
             place = draw_in_turn(random, rows, _LIKED_STREAM, (end - begin)[:, None], n_liked, self._most)
         else:
             place = np.where(np.arange(self._most) < n_liked[:, None], np.arange(self._most), -1)  # (R, n): all
-        liked = np.where(place < 0, self.n_items, self._liked[np.maximum(begin[:, None] + place, 0)])
+        pairs = self._liked[np.maximum(begin[:, None] + place, 0)]
+        liked = np.where(place < 0, self.n_items, pairs % self.n_items)
         others = draw_in_turn(
             random,
             rows,
@@ -205,9 +204,17 @@ class DRRUsers:
         return state.shown
 
 
-def _pairs(log: InteractionLog) -> np.ndarray:
-    """Returns `user * n_items + item` of the events, sorted, each once (m,) int64."""
-    return np.unique(log.event_users().astype(np.int64) * log.n_items + log.items)
+def _pairs(log: InteractionLog) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `user * n_items + item` of the events, sorted, each once (m,) int64, and users' places (n_users + 1,)."""
+
+    def make(new: New) -> None:
+        pairs = np.unique(log.event_users().astype(np.int64) * log.n_items + log.items)
+        new("pairs", len(pairs), np.int64)[:] = pairs
+        borders = np.searchsorted(pairs, np.arange(log.n_users + 1) * log.n_items)
+        new("offsets", len(borders), np.int64)[:] = borders
+
+    found = arrays(log, "pairs", make)
+    return found["pairs"], found["offsets"]
 
 
 def _holds(pairs: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from recgym.errors import DataError
 from recgym.log import InteractionLog
+from recgym.log.arrange import on_all_cores, small_order, whole_users
+from recgym.log.derived import New, arrays
 from recgym.options import check_choice
 from recgym.rng import RowRandom
 from recgym.users.around import check_weights, range_of
@@ -141,7 +144,9 @@ class ReplayUsers:
         self.behaviours: tuple[str, ...] = ()
         self._given_with = np.zeros((0, 0), dtype=bool)  # (n_events, m)
         if advance == "answer":
-            self._index_answers()
+            index = arrays(log, "answers", partial(_index_answers, log))
+            self._order, self._keys, self._different = index["order"], index["keys"], index["different"]
+            self._strides = _strides(log)
 
     @property
     def served(self) -> str:
@@ -153,19 +158,6 @@ class ReplayUsers:
         more = int(np.count_nonzero(self.log.lengths > 1))
         hint = f"; min_history=1 serves {more:,}" if self.min_history > 1 and more > len(self.servable) else ""
         return f"{said}, {left:,} have too few events for an opening of {self.min_history} and one answer{hint}"
-
-    def _index_answers(self) -> None:
-        """Sorts events by (user, item), earlier first, so that a search finds the latest event of an item."""
-        log = self.log
-        keys = np.repeat(np.arange(log.n_users, dtype=np.int64) * (log.n_items + 1), log.lengths) + log.items
-        number = np.int32 if log.n_events < 2**31 - 1 else np.int64
-        self._order = np.argsort(keys, kind="stable").astype(number)  # (n_events,) event of the log by sorted place
-        keys = keys[self._order]
-        latest = np.zeros(log.n_events + 1, dtype=number)
-        latest[1 + self._order[np.append(keys[1:] != keys[:-1], True)]] = 1
-        self._different = np.cumsum(latest, dtype=number)  # (n_events + 1,): how many events before it are the latest
-        self._strides = [1 << bit for bit in reversed(range(int(log.lengths.max()).bit_length()))]
-        self._keys = np.append(keys, np.full(2 * self._strides[0], np.iinfo(np.int64).max))  # never looked past its end
 
     def _latest(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the latest event of items (B, k) by users (B,), and whether there is one.
@@ -343,10 +335,47 @@ class ReplayUsers:
         return None
 
 
+def _strides(log: InteractionLog) -> list[int]:
+    """Returns the strides of a search through a user's events, each half of the one before."""
+    return [1 << bit for bit in reversed(range(int(log.lengths.max()).bit_length()))]
+
+
+def _index_answers(log: InteractionLog, new: New) -> None:
+    """Sorts events by (user, item), earlier first, so that a search finds the latest event of an item.
+
+    `keys` holds user * (n_items + 1) + item of every event by sorted place, and numbers above all of them after it,
+    since a search may look that far; `order` (n_events,) the event; `different` (n_events + 1,) how many events before
+    each are the latest of their user and item.
+    """
+    number = np.int32 if log.n_events < 2**31 - 1 else np.int64
+    keys = new("keys", log.n_events + 2 * _strides(log)[0], np.int64)
+    order, different = new("order", log.n_events, number), new("different", log.n_events + 1, number)
+    latest = np.zeros(log.n_events, dtype=bool)
+
+    def sort(first: int, last: int) -> None:
+        low, high = np.searchsorted(log.offsets, [first, last])
+        own = np.repeat(np.arange(low, high), np.diff(log.offsets[low : high + 1]))
+        rows = small_order(own, log.items[first:last])
+        rows = np.arange(last - first) if rows is None else rows
+        own = (own * (log.n_items + 1) + log.items[first:last])[rows]
+        keys[first:last], order[first:last] = own, rows + first
+        latest[first:last][rows[np.append(own[1:] != own[:-1], True)]] = True
+
+    on_all_cores(sort, whole_users(log.offsets[1:]))
+    keys[log.n_events :] = np.iinfo(np.int64).max
+    different[0] = 0
+    np.cumsum(latest, dtype=number, out=different[1:])
+
+
+def _range(log: InteractionLog, new: New) -> None:
+    """Finds the lowest and highest reward."""
+    new("range", 2, np.float64)[:] = np.min(log.rewards), np.max(log.rewards)
+
+
 def _checked_range(log: InteractionLog) -> tuple[float, float]:
     """Returns the log's declared reward range after checking that its rewards are finite and inside it."""
     low, high = log.reward_range or (0.0, 0.0)
-    found_low, found_high = float(np.min(log.rewards)), float(np.max(log.rewards))
+    found_low, found_high = arrays(log, "rewards", partial(_range, log))["range"].tolist()
     inside = np.float32(low) <= found_low and found_high <= np.float32(high)
     if not (np.isfinite([low, high]).all() and inside):
         raise DataError(

@@ -24,6 +24,7 @@ Source: Liu et al., "Deep reinforcement learning based recommendation with expli
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ import numpy as np
 from recgym import datasets
 from recgym.catalog import Catalog
 from recgym.log import InteractionLog, splits
+from recgym.log.derived import derived
 from recgym.options import check_choice
 from recgym.users.clicks import Clicks
 from recgym.users.drr import PROTOCOLS, DRRUsers
@@ -86,15 +88,13 @@ def world(
     check_choice("split", split, SPLITS)
     check_choice("protocol", protocol, PROTOCOLS)
     given, log = given_vectors(datasets.load(dataset, **load_options), embeddings, missing_vectors)
-    liked = log.rewards > np.float32(liked_above)
-    held = held_out(log, liked, protocol, test_size, split_seed)
-    catalog = given or fitted_catalog(log.select_events(~held), embeddings, dim=dim, normalise=normalise)
-    served = liked & {"train": ~held, "test": held, "all": np.ones_like(held)}[split]
+    part = _Parts(log, liked_above, protocol, test_size, split_seed)
+    catalog = given or fitted_catalog(part("kept"), embeddings, dim=dim, normalise=normalise)
     users = DRRUsers(
-        log.select_events(served, drop_empty=False),
+        part(split),
         frame_size,
-        known=log.select_events(liked, drop_empty=False),
-        before=log.select_events(liked & ~held, drop_empty=False) if split == "test" else None,
+        known=part("all"),
+        before=part("train") if split == "test" else None,
         protocol=protocol,
         n_candidates=n_candidates,
         share=share,
@@ -104,6 +104,26 @@ def world(
         examination=examination,
     )
     return catalog, users
+
+
+class _Parts:
+    """The parts of a log, made when they are asked for: `"kept"`, all that is not held out, and the liked events."""
+
+    def __init__(self, log: InteractionLog, liked_above: float, protocol: str, test_size: float, seed: int) -> None:
+        self.log, self.liked_above = log, liked_above
+        self.how: dict[str, Any] = {"protocol": protocol, "test_size": test_size, "seed": seed}
+
+    @cached_property
+    def masks(self) -> dict[str, np.ndarray]:
+        """Which events belong to each part (n_events,) bool."""
+        liked = self.log.rewards > np.float32(self.liked_above)
+        held = held_out(self.log, liked, **self.how)
+        return {"kept": ~held, "train": liked & ~held, "test": liked & held, "all": liked}
+
+    def __call__(self, name: str) -> InteractionLog:
+        """Returns one part; users without events stay in the liked ones."""
+        how = {"drr": name, "liked_above": self.liked_above, **self.how}
+        return derived(self.log, how, lambda: self.log.select_events(self.masks[name], drop_empty=name == "kept"))
 
 
 def held_out(log: InteractionLog, liked: np.ndarray, protocol: str, test_size: float, seed: int) -> np.ndarray:

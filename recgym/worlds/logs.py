@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +9,9 @@ import numpy as np
 
 from recgym import datasets, embeddings
 from recgym.catalog import Catalog
+from recgym.embeddings.svd import is_large
 from recgym.log import InteractionLog
+from recgym.log.derived import content_hash, split_users
 from recgym.options import check_choice
 from recgym.storage import cache
 from recgym.storage.store import save_array
@@ -84,7 +84,7 @@ def split_parts(
 ) -> Parts:
     """Returns what `load_parts` does, of a log that is loaded already."""
     given, log = given_vectors(log, vectors, missing_vectors)
-    train, test = log.split_users(test_size=test_size, seed=split_seed)
+    train, test = split_users(log, test_size, split_seed)
     catalog = given or fitted_catalog(train, vectors, dim=dim, normalise=normalise)
     return Parts(catalog, {"train": train, "test": test, "all": log}[split], train)
 
@@ -101,15 +101,9 @@ def fitted_catalog(train: InteractionLog, method: str, **options: Any) -> Catalo
         made = getattr(embeddings, method)(train, **options)
         save_array(folder / "vectors.npy", made.embeddings * np.float32(made.scale))
 
-    key = {"log": _content_hash(train), "method": method, **options}
+    key = {"log": content_hash(train), "method": method, **options}
+    if method == "svd" and is_large(train, options["dim"]):
+        key["way"] = "krylov"
     folder = cache.entry("vectors", f"{train.name}-{method}", key, build, version=_VECTORS)
     vectors = np.load(folder / "vectors.npy", allow_pickle=False)  # read back even when new: one source of bits
     return Catalog(vectors, train.item_ids, train.reward, train.titles, train.item_features)
-
-
-def _content_hash(log: InteractionLog) -> str:
-    """Returns a hash of what vectors are made from."""
-    digest = hashlib.sha256(json.dumps([log.n_items, log.reward]).encode())
-    for column in (log.items, log.rewards, log.offsets):
-        digest.update(np.ascontiguousarray(column).data)
-    return digest.hexdigest()

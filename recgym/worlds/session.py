@@ -45,6 +45,7 @@ import numpy as np
 
 from recgym.catalog import Catalog
 from recgym.datasets.tianchi import BEHAVIOURS
+from recgym.log.derived import derived
 from recgym.log.session_split import events_before, split_sessions
 from recgym.options import check_choice
 from recgym.users.clicks import Clicks
@@ -99,7 +100,8 @@ def world(
     parts = load_parts(**data)
     if item_order == "frequency":
         parts = by_frequency(parts)
-    sessions = split_sessions(parts.served, mode, gap_seconds)
+    how = {"sessions": mode, "gap_seconds": gap_seconds}
+    sessions = derived(parts.served, how, lambda: split_sessions(parts.served, mode, gap_seconds))
     users = ReplayUsers(
         sessions,
         frame_size,

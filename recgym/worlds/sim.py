@@ -39,6 +39,7 @@ from typing import Any
 from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.log import InteractionLog
+from recgym.log.derived import identity
 from recgym.options import check_choice
 from recgym.storage import cache
 from recgym.users import Guards, LearnedUsers, fit
@@ -138,7 +139,7 @@ def fitted_users(
         device: See there; no part of what tells one fit from another.
         **options: See there.
     """
-    key = {"log": log_hash(log), "model": model, "fitted": _FITTED, "options": options}
+    key = {"log": identity(log) or log_hash(log), "model": model, "fitted": _FITTED, "options": options}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     unfinished = cache.cache_dir() / "unfinished" / digest  # checkpoints, found again by the next process
 

@@ -17,13 +17,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 _WINDOW = 1 << 17  # bytes looked through at once: what stays in a core's cache
 _LEADING = re.compile(rb"[^0-9./]0[0-9]")
 _Parts = tuple[bytes, bytes | memoryview]
-_KINDS = {pa.int64(): pl.Int64, pa.float64(): pl.Float64}
+_KINDS = {pa.int64(): "Int64", pa.float64(): "Float64"}  # names in polars
 
 
 def may_be(types: Mapping[str, pa.DataType | None], separator: str, encoding: str, null_values: Sequence[str]) -> bool:
@@ -94,6 +93,8 @@ class Lines:
 
     def _parsed(self, parts: _Parts, at_end: bool) -> pa.Table | None:
         """Returns the wanted columns of some lines, or None if they are not plain."""
+        import polars as pl  # half a second, which only reading needs to wait for
+
         lines = b"".join(parts)
         if b"\r" in lines:
             lines = lines.replace(b"\r\n", b"\n")
@@ -107,7 +108,7 @@ class Lines:
         types = self._types
         while True:
             schema: dict[str, Any] = {str(place): pl.String for place in range(len(self._names))}
-            schema |= {str(places[name]): _KINDS[kind or pa.int64()] for name, kind in types.items()}
+            schema |= {str(places[name]): getattr(pl, _KINDS[kind or pa.int64()]) for name, kind in types.items()}
             try:
                 frame = pl.read_csv(lines, has_header=False, schema=schema, **options)
             except pl.exceptions.PolarsError:  # too many fields in a line, or too few in the first

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from recgym.errors import DataError, OptionError
 from recgym.log import InteractionLog, splits
 from recgym.options import check_sizes, is_number
+
+if TYPE_CHECKING:
+    from tqdm.auto import tqdm
 
 _MOST_LEVELS = 16  # different rewards; more are put into as many groups
 
@@ -74,6 +76,8 @@ class Task(NamedTuple):
 
     def bar(self, what: str, total: int | None = None) -> tqdm:
         """Returns a progress bar of epochs; it is not shown where nobody looks at a terminal."""
+        from tqdm.auto import tqdm
+
         return tqdm(desc=what, total=total, unit="epoch", disable=None if self.progress else True)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from recgym.errors import DataError
 from recgym.frames import History
 from recgym.log import InteractionLog
+from recgym.log.derived import different_items
 from recgym.rng import RowRandom
 from recgym.storage.store import readable
 from recgym.users import assortment
@@ -246,8 +247,7 @@ class LearnedUsers:
             raise DataError("known items must come from a log of these users and items, got another; give their own")
         made = copy(self)
         made.known = (log.items, log.offsets)
-        counts = np.bincount(np.unique(log.event_users() * np.int64(log.n_items) + log.items) // log.n_items)
-        counts = np.pad(counts, (0, log.n_users - len(counts)))
+        counts = different_items(log)
         made.servable = self.servable[2 * counts[self.servable] <= log.n_items]
         if len(made.servable) == 0:
             raise DataError(
