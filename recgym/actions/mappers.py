@@ -69,7 +69,7 @@ class ItemActions:
         if items.dtype.kind not in "iu":
             raise ActionError(f"item actions must be integers, got dtype {items.dtype}; give item indices")
         items = items.astype(np.int64).reshape(-1, self.k)  # (B, k)
-        if items.size and not 0 <= items.min() <= items.max() < self.n_items:
+        if (items.view(np.uint64) >= self.n_items).any():  # as such, negative ones are large
             bad = items[(items < 0) | (items >= self.n_items)]
             raise ActionError(
                 f"item actions must lie in 0..{self.n_items - 1}, got {bad[:3].tolist()} "

@@ -30,6 +30,7 @@ class RecEnv(gym.Env):
 
     def __init__(self, *, render_mode: str | None = None, **options: Any) -> None:
         self.rows = RecVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **options)
+        self.rows._masked = self.rows._infos.masked = False
         self.metadata = dict(METADATA)  # old versions of SyncVectorEnv write into it
         self.render_mode = render_mode
         self.observation_space = self.rows.single_observation_space
@@ -76,5 +77,5 @@ class RecEnv(gym.Env):
 
 
 def _one_info(infos: dict[str, Any]) -> dict[str, Any]:
-    columns = ((name, column[0]) for name, column in infos.items() if not name.startswith("_"))
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in columns}
+    columns = infos.items()
+    return {name: one[0] if one.ndim > 1 else one.item(0) for name, one in columns if not name.startswith("_")}

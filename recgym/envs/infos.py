@@ -21,12 +21,16 @@ class Infos:
         catalog: The items.
         user_ids: Outside ids of the users (n_users,).
         candidates: How the items that may be shown next are told: None (not), `"index"` or `"vector"`.
+        masked: Whether infos of all rows have masks.
     """
 
-    def __init__(self, catalog: Catalog, user_ids: np.ndarray, candidates: str | None = None) -> None:
+    def __init__(
+        self, catalog: Catalog, user_ids: np.ndarray, candidates: str | None = None, masked: bool = True
+    ) -> None:
         self.catalog, self.candidates = catalog, candidates
         self.user_ids = scalar_ids(user_ids)
         self.item_ids = padded_ids(catalog.item_ids)
+        self.masked = masked
 
     def of(self, now: Sessions, rows: np.ndarray | None = None) -> dict[str, Any]:
         """Returns the infos of every row, or of rows (B,) bool, as new arrays with their masks."""
@@ -45,7 +49,7 @@ class Infos:
         if self.candidates is not None:
             listed = np.array(now.candidates(), dtype=np.int64)  # (B, C)
             columns["candidates"] = listed if self.candidates == "index" else self.catalog.table[listed]  # (B, C, d)
-        return masked_infos(columns, rows)
+        return masked_infos(columns, rows) if self.masked else columns
 
     def last(self, now: Sessions, done: np.ndarray, observations: Any) -> dict[str, Any]:
         """Returns `final_obs` and `final_info` of the rows that are done (B,) bool.

@@ -111,6 +111,7 @@ class Sessions:
         self.behaviours = np.zeros((n_rows, k, len(getattr(users, "behaviours", ()))), dtype=bool)
         self.shown, self.rest = self.slate.copy(), self.total.copy()
         self.late = Late(n_rows, delay, n_items) if delay else None
+        self._everyone = np.arange(n_rows)
         self._may_run_out = repeats == "mask" and n_items < frame_size + horizon * (k + 1)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,7 +119,10 @@ class Sessions:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         nothing = np.zeros((*state["slate"].shape, 0), dtype=bool)
-        self.__dict__.update({"late": None, "behaviours": nothing, **state})  # earlier releases had neither
+        everyone = np.arange(len(state["slate"]))
+        self.__dict__.update(
+            {"late": None, "behaviours": nothing, "_everyone": everyone, **state}
+        )  # of earlier releases
 
     @property
     def n_items(self) -> int:
@@ -219,7 +223,7 @@ class Sessions:
             self.shown, now = slate, self.late.exchange(now)
         self._enter(now)
         self.slate, self.answered, self.worth, self.behaviours = now[:4]
-        rewards = now.worth.sum(axis=1)
+        rewards = now.worth.sum(axis=1) if now.worth.shape[1] > 1 else now.worth[:, 0].copy()
         self.random.step += 1
         terminated = response.left
         truncated = response.ended | (self.random.step >= self.horizon)
@@ -253,7 +257,7 @@ class Sessions:
         An item earns once per slate whatever `repeats` says, so of two places that show it the lower one is void.
         """
         void = slate == self.n_items
-        everyone = np.arange(len(slate))
+        everyone = self._everyone
         for place in range(slate.shape[1]):  # in turn, so that an item is a repeat of its like in the same slate
             if self.repeats != "allow":
                 void[:, place] |= self.seen[everyone, slate[:, place]]
@@ -270,7 +274,7 @@ class Sessions:
     def _enter(self, known: Feedback) -> None:
         """Pushes what happened into the frames from the right, one event of each row at a time."""
         for place in range(known.enters.shape[1]):
-            rows = np.flatnonzero(known.enters[:, place])
+            rows = known.enters[:, place].nonzero()[0]
             if len(rows):
                 item = known.enter_items[rows, place]
                 self.items[rows] = np.concatenate([self.items[rows, 1:], item[:, None]], axis=1)

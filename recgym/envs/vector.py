@@ -186,6 +186,8 @@ class RecVectorEnv(VectorEnv):
         self.seeded = False  # whether the rows have keys
         self._ended = np.zeros(num_envs, dtype=bool)  # rows that wait for a reset
 
+    _masked = True  # a single environment's infos have no masks
+
     def _derive(self) -> None:
         """Makes what follows from the parameters, and is not worth a place in a pickle."""
         self.mapper: ActionMapper = (
@@ -195,7 +197,7 @@ class RecVectorEnv(VectorEnv):
         )
         self._sessions.users = self.users
         self._beside = Context(self.context, self.users, self.catalog, self.frame_size)
-        self._infos = Infos(self.catalog, self.users.user_ids, self.candidate_infos)
+        self._infos = Infos(self.catalog, self.users.user_ids, self.candidate_infos, self._masked)
 
     # -- Gymnasium's interface -------------------------------------------------------------------------------------
 
@@ -231,7 +233,7 @@ class RecVectorEnv(VectorEnv):
         """Shows what the actions ask for; returns observations, rewards, terminations, truncations and infos."""
         if self._sessions.state is None:
             raise ResetNeeded("an environment must be reset before its first step, got a step; call reset()")
-        waiting = np.flatnonzero(self._ended)
+        waiting = self._ended.nonzero()[0]
         if len(waiting) and self.autoreset_mode == AutoresetMode.DISABLED:
             raise ResetNeeded(
                 f"a session that has ended must be reset before the next step, got a step with {len(waiting)} of "

@@ -165,6 +165,10 @@ class ReplayUsers:
         Halving strides through the user's own stretch of the keys; all rows at once, so that cache misses overlap.
         """
         key = user[:, None] * (self.n_items + 1) + item  # (B, k); an empty place, item n_items, is no key
+        if len(user) == 1:
+            begin, end = self.log.offsets[user[0]], self.log.offsets[user[0] + 1]
+            place = self._keys[begin:end].searchsorted(key, "right") + (begin - 1)
+            return self._order[place], self._keys[place] == key
         place = np.broadcast_to(self.log.offsets[user][:, None] - 1, key.shape)  # last key known not to be above
         for stride in self._strides:
             further = place + stride
