@@ -34,7 +34,7 @@ def opened(make):
     return time.perf_counter() - begin
 found = {"imported": imported, "seconds": opened(lambda: gym.make(sys.argv[1])), "new": memory() - before}
 found["cpu"] = time.process_time()
-from recgym import registry
+from recgym.envs import registry
 found["again"] = []
 for _ in range(int(sys.argv[2])):
     registry._loaded.cache_clear()
