@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recgym.errors import DataError
 from recgym.ids import as_ids, factorise, look_up
 from recgym.log.arrange import arrange
-
-if TYPE_CHECKING:
-    from recgym.log.interaction_log import InteractionLog
+from recgym.log.columns import LogColumns
 
 _DUPLICATES = ("keep", "first", "last", "error")
 
@@ -64,7 +62,7 @@ def check_some_user(lengths: np.ndarray, min_events: int) -> None:
         raise DataError(f"some user must have min_events={min_events} events, got {longest} at most; ask for fewer")
 
 
-def check_sizes(log: InteractionLog) -> None:
+def check_sizes(log: LogColumns) -> None:
     """Raises a DataError if the columns of a log do not have the lengths they must have; reads offsets only."""
     n_events, n_users, n_items = len(log.items), len(log.user_ids), len(log.item_ids)
     offsets = log.offsets
@@ -78,7 +76,7 @@ def check_sizes(log: InteractionLog) -> None:
     _check_lengths(dict(log.item_features) | ({} if log.titles is None else {"titles": log.titles}), n_items, "item")
 
 
-def check_columns(log: InteractionLog) -> None:
+def check_columns(log: LogColumns) -> None:
     """Raises a DataError if the columns of a log do not fit together."""
     check_sizes(log)
     n_events, n_items, offsets = len(log.items), len(log.item_ids), log.offsets
@@ -102,13 +100,13 @@ def check_columns(log: InteractionLog) -> None:
             )
 
 
-def tied_share(log: InteractionLog) -> float:
+def tied_share(log: LogColumns) -> float:
     """Returns the share of neighbouring events of a user that have one time; 0 where there are no times."""
     same_user, tied = _neighbours(log)
     return int(np.count_nonzero(tied)) / max(int(np.count_nonzero(same_user)), 1)
 
 
-def summary(log: InteractionLog) -> dict[str, Any]:
+def summary(log: LogColumns) -> dict[str, Any]:
     """Returns what a log holds and how it was read; see `InteractionLog.summary`."""
     _, tied = _neighbours(log)
     ascends = np.count_nonzero(log.items[1:][tied] > log.items[:-1][tied])
@@ -129,7 +127,7 @@ def summary(log: InteractionLog) -> dict[str, Any]:
     }
 
 
-def _neighbours(log: InteractionLog) -> tuple[np.ndarray, np.ndarray]:
+def _neighbours(log: LogColumns) -> tuple[np.ndarray, np.ndarray]:
     """Returns which events but the last have one of their user after them, and which of these the same time."""
     same_user = np.ones(max(log.n_events - 1, 0), dtype=bool)
     borders = log.offsets[1:-1]

@@ -9,16 +9,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recgym import ids
 from recgym.errors import StoreError
+from recgym.log.columns import LogColumns
 from recgym.storage import store
-
-if TYPE_CHECKING:
-    from recgym.log.interaction_log import InteractionLog
 
 KIND = "log"
 VERSION = 1
@@ -28,7 +26,7 @@ _MOST = 1 << 32  # bytes of a column of objects at most
 _GROUPS = ("extra", "users", "item_features")
 
 
-def save_log(log: InteractionLog, folder: Path) -> None:
+def save_log(log: LogColumns, folder: Path) -> None:
     """Writes a log as one folder; see `InteractionLog.save`."""
     columns = {name: getattr(log, name) for name in _SINGLE if getattr(log, name) is not None}
     columns |= {f"{group}/{name}": column for group in _GROUPS for name, column in getattr(log, group).items()}

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from recgym.errors import DataError
 from recgym.log import events, files, parts, splits
-
-
-class UserEvents(NamedTuple):
-    """One user's events, oldest first; every array is a view into the log."""
-
-    items: np.ndarray  # (n,) int32
-    rewards: np.ndarray  # (n,) float32
-    times: np.ndarray | None  # (n,) int64, seconds
+from recgym.log.columns import LogColumns
+from recgym.log.columns import UserEvents as UserEvents
 
 
 @dataclass(frozen=True, eq=False)
-class InteractionLog:
+class InteractionLog(LogColumns):
     """Columns of events grouped by user, each user's oldest first. Index in `items`; look vectors up in a `Catalog`.
 
     User u's events are rows `offsets[u]` to `offsets[u + 1]` of every event column. The columns may be memory-mapped.
@@ -52,23 +46,7 @@ class InteractionLog:
         DataError: if the columns do not fit together.
     """
 
-    items: np.ndarray
-    rewards: np.ndarray
-    offsets: np.ndarray
-    user_ids: np.ndarray
-    item_ids: np.ndarray
-    times: np.ndarray | None = None
-    propensities: np.ndarray | None = None
-    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
-    users: Mapping[str, np.ndarray] = field(default_factory=dict)
-    titles: np.ndarray | None = None
-    item_features: Mapping[str, np.ndarray] = field(default_factory=dict)
-    reward: str = "raw"
-    reward_range: tuple[float, float] | None = None
-    name: str = "log"
-    is_tail: bool = False
     past: InteractionLog | None = None
-    source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         events.check_columns(self)
@@ -163,29 +141,6 @@ class InteractionLog:
 
     # -- what it holds ---------------------------------------------------------------------------------------------
 
-    @property
-    def n_users(self) -> int:
-        """Number of users."""
-        return len(self.user_ids)
-
-    @property
-    def n_items(self) -> int:
-        """Number of items; as an item index it means padding."""
-        return len(self.item_ids)
-
-    @property
-    def n_events(self) -> int:
-        """Number of events."""
-        return len(self.items)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Number of events of each user (n_users,) int64."""
-        return np.diff(self.offsets)
-
-    def __len__(self) -> int:
-        return self.n_events
-
     def __repr__(self) -> str:
         return (
             f"InteractionLog({self.name!r}: {self.n_events:,} events, {self.n_users:,} users, {self.n_items:,} items)"
@@ -216,20 +171,6 @@ class InteractionLog:
         """
         short = {"unserved": int((self.lengths <= frame_size).sum()), "single": int((self.lengths <= 1).sum())}
         return events.summary(self) | short
-
-    def event_columns(self) -> dict[str, np.ndarray]:
-        """Returns every event column by name; those that are None are left out."""
-        columns = {"items": self.items, "rewards": self.rewards, "times": self.times, "propensities": self.propensities}
-        return {name: column for name, column in columns.items() if column is not None} | dict(self.extra)
-
-    def user(self, user: int) -> UserEvents:
-        """Returns the events of user index `user` as views, oldest first."""
-        rows = slice(self.offsets[user], self.offsets[user + 1])
-        return UserEvents(self.items[rows], self.rewards[rows], None if self.times is None else self.times[rows])
-
-    def event_users(self) -> np.ndarray:
-        """Returns the user index of every event (n_events,) int32."""
-        return np.repeat(np.arange(self.n_users, dtype=np.int32), self.lengths)
 
     # -- held-out parts --------------------------------------------------------------------------------------------
 

@@ -26,12 +26,12 @@ import numpy as np
 
 from recgym import ids
 from recgym.errors import DataError, StoreError
+from recgym.log.columns import LogColumns
 from recgym.storage import store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from recgym.log.interaction_log import InteractionLog
 
 KIND = "log parts"
 VERSION = 1
@@ -39,7 +39,7 @@ _EVENTS = {"items": "item", "rewards": "reward", "times": "time", "propensities"
 _ROWS = 1 << 20  # events of a row group
 
 
-def write_parts(log: InteractionLog, folder: Path, n_parts: int) -> None:
+def write_parts(log: LogColumns, folder: Path, n_parts: int) -> None:
     """Writes a log as `n_parts` parts; see `InteractionLog.to_parquet`.
 
     Raises:
@@ -103,7 +103,7 @@ def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
     }
 
 
-def _write_events(log: InteractionLog, path: Path, first: int, last: int, dtypes: dict[str, str]) -> None:
+def _write_events(log: LogColumns, path: Path, first: int, last: int, dtypes: dict[str, str]) -> None:
     """Writes the events of users `first` to `last`, a row group at a time."""
     from pyarrow import parquet
 
