@@ -6,7 +6,7 @@ import json
 import pytest
 
 from recgym import datasets
-from recgym.datasets.tables.table import TableOptions
+from recgym.datasets.tables.options import TableOptions
 from recgym.storage import cache
 
 BASE = {"user": "u", "item": "i", "reward": "r", "time": "t"}

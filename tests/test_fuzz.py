@@ -14,7 +14,8 @@ import pytest
 from fakes import as_zip, csv_layout
 
 from recgym.datasets import movielens, sources
-from recgym.datasets.tables.table import MISSING_WORDS, make_options, read_table
+from recgym.datasets.tables.options import MISSING_WORDS, make_options
+from recgym.datasets.tables.table import read_table
 from recgym.errors import RecgymError
 
 COLUMNS = {"user": "u", "item": "i", "reward": "r", "time": "t"}

@@ -11,8 +11,9 @@ from recgym import InteractionLog
 from recgym.datasets import movielens, sources
 from recgym.datasets.tables import columns_on_disk, in_order, text
 from recgym.datasets.tables import out_of_core as past_memory
+from recgym.datasets.tables.options import make_options
 from recgym.datasets.tables.out_of_core import write_table
-from recgym.datasets.tables.table import make_options, read_table
+from recgym.datasets.tables.table import read_table
 from recgym.errors import DataError
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recgym.datasets.tables.table import make_options, read_table
+from recgym.datasets.tables.options import make_options
+from recgym.datasets.tables.table import read_table
 
 KINDS = {
     "int": st.integers(-3, 12),

@@ -14,8 +14,9 @@ from pyarrow import parquet
 
 from recgym import InteractionLog
 from recgym.datasets.tables import out_of_core as past_memory
+from recgym.datasets.tables.options import make_options
 from recgym.datasets.tables.out_of_core import write_table
-from recgym.datasets.tables.table import make_options, read_table
+from recgym.datasets.tables.table import read_table
 from recgym.datasets.tables.timestamps import Clock, Reading
 from recgym.errors import DataError
 

@@ -16,8 +16,9 @@ from recgym import InteractionLog, datasets
 from recgym.datasets import generator
 from recgym.datasets.tables import columns_on_disk, gather, text
 from recgym.datasets.tables import out_of_core as past_memory
+from recgym.datasets.tables.options import make_options
 from recgym.datasets.tables.out_of_core import bytes_of, write_table
-from recgym.datasets.tables.table import make_options, read_table
+from recgym.datasets.tables.table import read_table
 from recgym.errors import DataError, MissingDataError
 
 NAMES = {"user": "u", "item": "i", "reward": "r", "time": "t"}

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recgym import datasets
-from recgym.datasets.tables.table import make_options, read_table
+from recgym.datasets.tables.options import make_options
+from recgym.datasets.tables.table import read_table
 
 CSV = """listener,track,stars,when,mood
 ann,7,3.5,200,calm

@@ -8,8 +8,9 @@ from fakes import as_folder, csv_layout
 from recgym import InteractionLog, datasets
 from recgym.datasets.tables import columns_on_disk, text
 from recgym.datasets.tables import out_of_core as past_memory
+from recgym.datasets.tables.options import make_options
 from recgym.datasets.tables.out_of_core import write_table
-from recgym.datasets.tables.table import make_options, read_table
+from recgym.datasets.tables.table import read_table
 from recgym.errors import DataError
 
 NAMES = {"user": "u", "item": "i", "reward": "r", "time": "t"}

@@ -21,9 +21,10 @@ from recgym.datasets.sources import PUBLISHED
 from recgym.datasets.synthetic import synthetic
 from recgym.datasets.synthetic_shop import synthetic_shop
 from recgym.datasets.synthetic_songs import synthetic_songs
+from recgym.datasets.tables.options import TableOptions, make_options
 from recgym.datasets.tables.out_of_core import bytes_of, write_table
 from recgym.datasets.tables.parts import files_of
-from recgym.datasets.tables.table import TableOptions, make_options, read_table
+from recgym.datasets.tables.table import read_table
 from recgym.datasets.tables.table_files import blocks_of, check_there, code_of
 from recgym.datasets.tianchi import tianchi
 from recgym.errors import DataError, OptionError

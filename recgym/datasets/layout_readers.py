@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +19,31 @@ from pyarrow import json as arrow_json
 from recgym.datasets.tables.json_lines import is_json_lines
 from recgym.errors import DataError
 
-if TYPE_CHECKING:
-    from recgym.datasets.layouts import Part, Side
-
 _ROWS = 1 << 18  # events of a block
 _TYPED = re.compile(r"(.+):(token|float|token_seq|float_seq)")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of events."""
+
+    pattern: str  # its name, with * where names differ; "{category}" is an option of the layout
+    columns: Mapping[str, str]  # "user", "item", "reward", "time" and further event columns -> name in the file
+    names: tuple[str, ...] = ()  # of all columns, where the file has no header line
+    behaviour: str = ""  # of all its events, where only the file's name tells it
+    read: Callable[[Path], Iterator[pa.Table]] | None = None  # of files that are no tables: yields our columns
+
+
+@dataclass(frozen=True)
+class Side:
+    """A file that describes items or users, which may be absent."""
+
+    pattern: str
+    key: str  # column of ids
+    title: str | None = None
+    features: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # as of `Part`
+    separator: str | None = None  # None: that of the events
 
 
 def opened(path: Path) -> AbstractContextManager[BinaryIO]:

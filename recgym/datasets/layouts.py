@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 
 from recgym.datasets import layout_readers as readers
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file of events."""
-
-    pattern: str  # its name, with * where names differ; "{category}" is an option of the layout
-    columns: Mapping[str, str]  # "user", "item", "reward", "time" and further event columns -> name in the file
-    names: tuple[str, ...] = ()  # of all columns, where the file has no header line
-    behaviour: str = ""  # of all its events, where only the file's name tells it
-    read: Callable[[Path], Iterator[pa.Table]] | None = None  # of files that are no tables: yields our columns
-
-
-@dataclass(frozen=True)
-class Side:
-    """A file that describes items or users, which may be absent."""
-
-    pattern: str
-    key: str  # column of ids
-    title: str | None = None
-    features: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()  # as of `Part`
-    separator: str | None = None  # None: that of the events
+from recgym.datasets.layout_readers import Part, Side
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from recgym.datasets.movielens_sasrec_order import ORDER_FILES, exact_order
 from recgym.datasets.sources import Files, Published
+from recgym.datasets.tables.columns import Columns
 from recgym.datasets.tables.complaints import refuse
 from recgym.datasets.tables.in_order import columns_in_order
-from recgym.datasets.tables.table import TableOptions, check_ties, load_events
-from recgym.datasets.tables.table_files import Columns
+from recgym.datasets.tables.options import TableOptions, check_ties
+from recgym.datasets.tables.table import load_events
 from recgym.datasets.tables.text import Text, read_blocks, read_columns
 from recgym.errors import DataError
 from recgym.log import InteractionLog, events

@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from recgym.datasets import layout_readers as readers
 from recgym.datasets.kept import kept
-from recgym.datasets.layouts import LAYOUTS, Layout, Part, Side
+from recgym.datasets.layout_readers import Part, Side
+from recgym.datasets.layouts import LAYOUTS, Layout
 from recgym.datasets.sources import data_dir
+from recgym.datasets.tables.columns import Columns
 from recgym.datasets.tables.json_lines import is_json_lines
 from recgym.datasets.tables.json_lines import read_blocks as read_json
-from recgym.datasets.tables.table import TableOptions, load_events
-from recgym.datasets.tables.table_files import Columns
+from recgym.datasets.tables.options import TableOptions
+from recgym.datasets.tables.table import load_events
 from recgym.datasets.tables.text import Text, read_blocks
 from recgym.errors import DataError, MissingDataError
 from recgym.log import InteractionLog

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from recgym.datasets.tables.text import Text
-from recgym.errors import DataError, MissingDataError
+from recgym.datasets.tables.zips import open_member, zip_errors
+from recgym.errors import MissingDataError
 from recgym.storage.cache import cache_dir
 from recgym.storage.download import Remote, fetch
 
@@ -23,7 +20,6 @@ _SHARED = (
     "GroupLens: free to use and to pass on under the same terms, not for commercial use; cite Harper & Konstan 2015"
 )
 _RESEARCH = "GroupLens: free for research, neither to be passed on nor for commercial use; cite Harper & Konstan 2015"
-_MOST_EXPANSION = 200  # a zip member that unpacks to more than this many times its size is refused
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ class Files:
 
     def _member(self, file: str) -> str | None:
         """Returns the member that is `file`: in the folder named like the set, at the root, or in any one folder."""
-        with _zip_errors(self.path), zipfile.ZipFile(self.path) as archive:
+        with zip_errors(self.path), zipfile.ZipFile(self.path) as archive:
             members = archive.namelist()
         for member in (f"{self.name}/{file}", file):
             if member in members:
@@ -168,56 +164,3 @@ def locate(published: Published, download: bool = False) -> Files:
 
 def _open_file(path: Path) -> BinaryIO:
     return open(path, "rb")
-
-
-def only_member(path: Path) -> str:
-    """Returns the name of the one file in a zip, which is to be read as text.
-
-    Raises:
-        DataError: if it holds none or several, or one of Parquet, or is damaged.
-    """
-    with _zip_errors(path), zipfile.ZipFile(path) as archive:
-        members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
-    if len(members) != 1 or members[0].lower().endswith((".parquet", ".pq")):
-        raise DataError(
-            f"a zip must hold one CSV file to be read as a table, got {len(members)} in {path}, e.g. {members[:3]}; "
-            "unpack it and name the file"
-        )
-    return members[0]
-
-
-@contextmanager
-def open_member(path: Path, member: str) -> Iterator[BinaryIO]:
-    """Opens a file in a zip for reading, and closes both.
-
-    Raises:
-        DataError: if the zip is damaged, or the file would unpack to far more than files do.
-    """
-    with _zip_errors(path), zipfile.ZipFile(path) as archive:
-        info = archive.getinfo(member)
-        if info.file_size > _MOST_EXPANSION * info.compress_size + (1 << 20):
-            raise DataError(
-                f"a member of {path} must unpack to at most {_MOST_EXPANSION} times its size, got {info.file_size:,} "
-                f"bytes from {info.compress_size:,} in {member}; get the zip again from its publisher"
-            )
-        with archive.open(member) as file:
-            yield file  # type: ignore[misc]  # a ZipExtFile reads like any binary file
-
-
-@contextmanager
-def _zip_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        OSError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        raise DataError(
-            f"{path} must be a whole zip archive, got {type(error).__name__}: {error}; "
-            "delete it and get it again (an interrupted copy or download looks like this)"
-        ) from error

@@ -1,4 +1,4 @@
-"""The columns of a log, and what follows from them at once: what its files, checks and summaries are written against."""
+"""The columns of a log, and what follows from them at once: what files, checks and summaries are written against."""
 
 from __future__ import annotations
 

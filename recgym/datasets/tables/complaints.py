@@ -6,15 +6,13 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from recgym.datasets.tables.text_file import Text
 from recgym.errors import DataError
-
-if TYPE_CHECKING:
-    from recgym.datasets.tables.text import Text
 
 
 class NotNumber(DataError):

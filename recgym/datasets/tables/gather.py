@@ -5,30 +5,27 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recgym.datasets.tables.columns import Blocks, Columns
 from recgym.datasets.tables.complaints import refuse
 from recgym.datasets.tables.id_codes import Coder, mixed
 from recgym.datasets.tables.kinds import is_text, plain_kind, widest
+from recgym.datasets.tables.options import TableOptions
 from recgym.datasets.tables.text import TooNarrow
 from recgym.datasets.tables.timestamps import Clock, Reading, ReadOtherwise
 from recgym.errors import DataError
 from recgym.log import events
 from recgym.rewards import takes_labels, transform_rewards
 
-if TYPE_CHECKING:
-    from recgym.datasets.tables.table import TableOptions
-    from recgym.datasets.tables.table_files import Columns
-
 _LOG = logging.getLogger(__name__)
 S = TypeVar("S", bound="Sink")
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-Blocks = Callable[[Mapping[str, pa.DataType]], Iterator["Columns"]]  # from what columns are taken for to the blocks
 
 
 class Block(NamedTuple):

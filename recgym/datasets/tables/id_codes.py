@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recgym.datasets.tables.columns import Columns
 from recgym.datasets.tables.kinds import is_text, plain_kind
 from recgym.errors import DataError
 from recgym.ids import as_ids, factorise, sorting
-
-if TYPE_CHECKING:
-    from recgym.datasets.tables.table_files import Columns
-
 
 OWN_CODE = 1 << 24  # whole numbers below it are their own code; a table of so many is small
 _LOOSE = re.compile(r" *(-?(?:0|[1-9][0-9]*))(?:\.0*)? *")  # a whole number as a program may have written it

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from recgym.datasets.tables.columns import Blocks
 from recgym.datasets.tables.columns_on_disk import Columns
-from recgym.datasets.tables.gather import Block, Blocks, gather
-from recgym.datasets.tables.table import TableOptions
+from recgym.datasets.tables.gather import Block, gather
+from recgym.datasets.tables.options import TableOptions
 from recgym.log.arrange import repeated, small_order, with_ties_by, without_duplicates
 
 _AHEAD = 2  # blocks that may wait to be written

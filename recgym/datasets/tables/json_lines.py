@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
 from recgym.datasets.tables.complaints import require_columns
+from recgym.datasets.tables.options import TableOptions
 from recgym.datasets.tables.text import NoEvents, TooNarrow
 from recgym.errors import DataError
 from recgym.rewards import takes_labels
-
-if TYPE_CHECKING:
-    from recgym.datasets.tables.table import TableOptions
 
 ENDINGS = (".jsonl", ".ndjson", ".json")
 _BLOCK = 4 << 20  # bytes read at a time

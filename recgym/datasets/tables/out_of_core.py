@@ -23,7 +23,8 @@ import pyarrow as pa
 from recgym.datasets.tables.columns_on_disk import Columns, filtered
 from recgym.datasets.tables.gather import Block, Gathered, gather
 from recgym.datasets.tables.in_order import columns_in_order
-from recgym.datasets.tables.table import TableOptions, read_table
+from recgym.datasets.tables.options import TableOptions
+from recgym.datasets.tables.table import read_table
 from recgym.datasets.tables.table_files import blocks_of
 from recgym.errors import DataError
 from recgym.log import events

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from recgym.datasets.tables.columns import Blocks, Columns
 from recgym.datasets.tables.complaints import NotNumber, require_columns, require_different
-from recgym.datasets.tables.gather import Blocks
 from recgym.datasets.tables.id_codes import encode
 from recgym.datasets.tables.json_lines import is_json_lines
 from recgym.datasets.tables.json_lines import read_blocks as read_blocks_of_json
 from recgym.datasets.tables.kinds import widest
+from recgym.datasets.tables.options import TableOptions
 from recgym.datasets.tables.parts import Part, parts_of
 from recgym.datasets.tables.streams import check_expansion, make_limits
 from recgym.datasets.tables.text import NoEvents, Text, TooNarrow, header, numbered, read_blocks
@@ -30,23 +31,11 @@ from recgym.rewards import takes_labels
 if TYPE_CHECKING:
     import pandas as pd
 
-    from recgym.datasets.tables.table import TableOptions
 
 _PARQUET = (".parquet", ".pq")
 _EVENT = 20  # bytes an event takes in memory, about
 _BATCH = 1 << 17  # rows of a block of Parquet
 _CODED = pa.dictionary(pa.int32(), pa.string())
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Columns as read, and how to speak of them."""
-
-    table: pa.Table
-    where: str  # what messages call the source
-    place: Callable[[int], str]  # where a row stands: "line 7" of a CSV file, else "row 7 counted from 0"
-    is_text: bool = False  # whether numbers among the ids were written as text
-    objects: dict[str, np.ndarray] = field(default_factory=dict)  # id columns of mixed kinds, (n,) object
 
 
 def blocks_of(source: str | Path | pd.DataFrame | pa.Table, options: TableOptions) -> Blocks:

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from recgym.datasets.sources import only_member, open_member
 from recgym.datasets.tables.streams import Bounded, Limits, Shallow
+from recgym.datasets.tables.zips import only_member, open_member
 from recgym.errors import DataError
 
 _KINDS = {  # how a file begins -> what it is
