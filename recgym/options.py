@@ -100,17 +100,24 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def check_items(user_items: np.ndarray, catalog_items: np.ndarray, least: int) -> None:
-    """Raises DataError unless both item ids are the same (n_items,), and at least `least`, frame_size + k."""
+def check_items(user_items: np.ndarray, catalog_items: np.ndarray, k: int, frame_size: int = 0) -> None:
+    """Raises DataError unless both item ids are the same (n_items,), and enough for a slate beside those of a frame.
+
+    Args:
+        user_items: Of the users.
+        catalog_items: Of the catalog.
+        k: Items of a slate.
+        frame_size: Items that must not be shown; 0 where any may.
+    """
     if not np.array_equal(user_items, catalog_items):
         raise DataError(
             f"users and catalog must have the same items in the same order, got {len(user_items)} and "
             f"{len(catalog_items)} items that differ; make the vectors from the log the users come from"
         )
-    if len(catalog_items) < least:
-        raise DataError(
-            f"n_items must be at least frame_size + k = {least}, got {len(catalog_items)}; lower frame_size or k"
-        )
+    if len(catalog_items) < frame_size + k:
+        least, lower = (f"frame_size + k = {frame_size + k}", "frame_size or k") if frame_size else (f"k = {k}", "k")
+        more = "; or pass repeats='allow' or 'zero', where what stood in a frame may be shown" if frame_size else ""
+        raise DataError(f"n_items must be at least {least}, got {len(catalog_items)}; lower {lower}{more}")
 
 
 def check_slate(k: int, n_candidates: int | None) -> None:

@@ -161,7 +161,7 @@ class RecVectorEnv(VectorEnv):
         check_finite(miss_reward=miss_reward)
         if not is_whole(delay) or delay < 0:
             raise DataError(f"delay must be a whole number of at least 0, got {delay!r}; give steps")
-        check_items(users.item_ids, catalog.item_ids, frame_size + k)
+        check_items(users.item_ids, catalog.item_ids, k, frame_size if repeats == "mask" else 0)
         check_slate(k, getattr(users, "n_candidates", None))
         self.num_envs = num_envs
         self.users, self.catalog, self.recipe = users, catalog, recipe
