@@ -9,8 +9,8 @@ for topics of which there was much (`Satiation`). Each is worth 1. **Ends**: fiv
 back sooner (`Returning`); `terminated` when the month is over.
 
 **Ceiling**: none is known above the best slate for the next step. Over people of the training part a planner that
-imagines six futures of five slates earned 0.9 less [-2.3, 0.3] (32 sessions), greed that takes satiation for 1.5, 2 and 3
-times as heavy 0.4 more [-1.3, 2.2], 0.2 less and 2.7 less (64 sessions), each paired with greed.
+imagines six futures of five slates earned 0.9 less [-2.3, 0.3] (32 sessions); greed that takes satiation for 1.5, 2 and
+3 times as heavy 0.4 more [-1.3, 2.2], 0.2 less and 2.7 less (64 sessions), each paired with greed.
 
 Source: RecSim NG (Mladenov et al. 2021) for the choice, KuaiSim (Zhao et al. 2023) for similarity and returning, Leqi
 et al. (2021) for satiation; numbers of our own.
