@@ -10,6 +10,7 @@ from torch.nn import functional
 from agents.embedding_agent import Decisions
 from agents.networks.configs import EmbeddingConfig
 from agents.networks.softmax_loss import sampled_softmax_loss
+from agents.networks.whole_batch import mean_of, shares_of
 
 
 def within_range(target: torch.Tensor, config: EmbeddingConfig) -> torch.Tensor:
@@ -70,18 +71,13 @@ def imitation_of_good(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     """Returns the mean imitation loss of a batch; a decision counts exp(sharpness * reward), over the sum of those."""
-    weight = torch.softmax(sharpness * batch.reward, dim=0)  # (B,)
+    weight = shares_of(sharpness * batch.reward)  # (B,)
     return (weight * imitation_loss(action, batch.action, items, config, generator)).sum()
 
 
 def squared_errors(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Returns the mean squared errors of two critics' values (2, B) from their target (B,), added up."""
     return len(values) * functional.mse_loss(values, target.expand_as(values))
-
-
-def mean_of(values: torch.Tensor) -> torch.Tensor:
-    """Returns the mean of all numbers of a tensor; 0 where there is none, as in a batch with nothing to learn."""
-    return values.sum() / max(values.numel(), 1)
 
 
 def detached(losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -36,6 +36,7 @@ from agents.item_agent import Frames, ItemAgent, ItemAgentConfig, ItemDecisions
 from agents.networks.layers import Critic, descend
 from agents.networks.softmax_heads import DiscreteActor, make_head
 from agents.networks.state_encoders import make_encoder
+from agents.networks.whole_batch import mean_of, shares_of
 from agents.training.train import Run, command, train_agent
 from recgym.frames import Batch
 
@@ -135,7 +136,7 @@ def lstm_ac_update(
         goes_on = (~batch.terminated).float()  # a truncated session would have gone on: it bootstraps too
         target = batch.reward + config.gamma * goes_on * nets.critic(*batch.next_frames)  # (B,)
         advantage = target - value  # (B,)
-        scale = advantage.abs().mean().clamp(min=1e-6) if config.normalise else 1.0
+        scale = mean_of(advantage.abs()).clamp(min=1e-6) if config.normalise else 1.0
     critic_loss = functional.mse_loss(value, target)
 
     nets.actor.train(learn)
@@ -143,7 +144,7 @@ def lstm_ac_update(
     nets.actor.eval()
     logged = log_pi.gather(1, batch.action[:, None]).squeeze(1)  # (B,) log pi(a|s)
     entropy = -(log_pi.exp() * log_pi).sum(dim=1).mean()
-    bc_loss = -(torch.softmax(config.bc_reward * batch.reward, dim=0) * logged).sum()
+    bc_loss = -(shares_of(config.bc_reward * batch.reward) * logged).sum()
     rho = (log_pi.shape[1] * logged.detach().exp()).clamp(max=1.0) if config.off_policy else 1.0  # (B,)
     policy_loss = -(rho * advantage * logged).mean() / scale
     actor_loss = policy_loss - config.entropy_weight * entropy + config.bc_weight * bc_loss

@@ -32,6 +32,7 @@ from agents.networks.sequence_network import (
     questions,
 )
 from agents.networks.softmax_loss import sampled_softmax_loss, softmax_loss
+from agents.networks.whole_batch import shares_of
 from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
@@ -131,7 +132,7 @@ def sequence_update(
     hidden = nets.network(batch.items, table)[asked].float()  # (N, width)
     nets.network.eval()
     targets = batch.targets[asked]  # (N,)
-    weights = torch.softmax(config.bc_reward * batch.rewards[asked], dim=0)  # (N,): exp(...) over its sum
+    weights = shares_of(config.bc_reward * batch.rewards[asked])  # (N,): exp(...) over its sum
     if config.n_negatives == 0:
         loss = softmax_loss(hidden, table.float(), targets, weights)
     else:

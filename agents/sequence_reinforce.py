@@ -23,7 +23,6 @@ from torch import nn
 from torch.nn import functional
 
 from agents.item_agent import ItemAgent
-from agents.losses import mean_of
 from agents.networks.layers import descend
 from agents.networks.scaling import reward_scale
 from agents.networks.sequence_network import (
@@ -35,6 +34,7 @@ from agents.networks.sequence_network import (
     questions,
 )
 from agents.networks.softmax_loss import log_softmax_of, softmax_loss
+from agents.networks.whole_batch import even_weights, mean_of
 from agents.training.off_policy import check_correction, gains
 from agents.training.replay import ReplayBuffer
 from agents.training.session_replay import returns_buffer
@@ -168,7 +168,7 @@ def sequence_reinforce_update(
     asked = batch.targets < len(table)  # (B, L)
     hidden = nets.network(batch.items, table)[asked].float()  # (N, width)
     nets.network.eval()
-    items, returns, even = batch.targets[asked], batch.rewards[asked], 1.0 / max(int(asked.sum()), 1)  # (N,), (N,)
+    items, returns, even = batch.targets[asked], batch.rewards[asked], even_weights(hidden)  # (N,) each
     state = functional.pad(hidden.detach(), (0, 1), value=1.0)  # (N, width + 1)
     settled = hidden.detach()
     if learn and config.dropout > 0.0:  # what a decision counts is the policy's, not that of one draw of its units
@@ -179,7 +179,7 @@ def sequence_reinforce_update(
 
     gain, weight, top_k = gains(log_pi, log_beta, returns, config)  # (N,)
     actor_loss = softmax_loss(hidden, table.float(), items, even * (gain + config.bc_weight))
-    beta_loss = softmax_loss(state, nets.beta.weight, items, torch.full_like(gain, even))
+    beta_loss = softmax_loss(state, nets.beta.weight, items, even)
     if learn:
         descend(actor_loss, nets.network, optimizers.network, config.max_norm)
         descend(beta_loss, nets.beta, optimizers.beta, config.max_norm)

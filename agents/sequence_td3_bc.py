@@ -27,7 +27,7 @@ import torch
 
 from agents.base import to_tensor
 from agents.item_agent import ItemAgent
-from agents.losses import mean_of, scale_of
+from agents.losses import scale_of
 from agents.networks.layers import Critic, descend, follow, frozen
 from agents.networks.scaling import reward_scale
 from agents.networks.sequence_network import (
@@ -41,6 +41,7 @@ from agents.networks.sequence_network import (
 )
 from agents.networks.softmax_loss import expected_vectors, softmax_loss
 from agents.networks.twin_critics import TwinCritic, clipped_noise
+from agents.networks.whole_batch import even_weights, mean_of
 from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
@@ -192,7 +193,7 @@ def sequence_td3_bc_update(
     nets.critics.train(learn)
     values = nets.critics(state, shown[items])  # (2, N)
     nets.critics.eval()
-    critic_loss = (known * (values - target).square()).sum() / known.sum().clamp(min=1.0)
+    critic_loss = len(values) * mean_of((values - target).square(), known)
     losses = {"critic_loss": critic_loss, "value": mean_of(values)}
     if learn:
         descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
@@ -219,8 +220,7 @@ def _actor_losses(
     table = nets.network.table()
     action = nets.network(batch.items, table)[taken].float()  # (N, width)
     nets.network.eval()
-    even = action.new_full((len(action),), 1.0 / max(len(action), 1))
-    bc_loss = softmax_loss(action, table.float(), batch.targets[taken], even)
+    bc_loss = softmax_loss(action, table.float(), batch.targets[taken], even_weights(action))
     if not with_value:
         return {"bc_loss": bc_loss, "actor_loss": bc_loss}
     with frozen(nets.critics):

@@ -37,7 +37,6 @@ from torch import nn
 
 from agents.base import to_tensor
 from agents.item_agent import ItemAgent
-from agents.losses import mean_of
 from agents.networks.layers import descend
 from agents.networks.scaling import reward_scale
 from agents.networks.sequence_network import (
@@ -49,6 +48,7 @@ from agents.networks.sequence_network import (
     steps_of,
 )
 from agents.networks.softmax_loss import sampled_softmax_loss, softmax_loss
+from agents.networks.whole_batch import mean_of, shares_of
 from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
 from recgym.errors import DataError
@@ -223,14 +223,14 @@ def sqn_update(
         advantage = advantage - mean_of(advantage)
         advantage = advantage / mean_of(advantage.square()).sqrt().clamp(min=1e-6)
         advantage = config.advantage_weight * weighs * advantage.clamp(-_CUT, _CUT)
-        weight = torch.softmax(advantage, dim=0)  # (N,): exp(...) over its sum
+        weight = shares_of(advantage)  # (N,): exp(...) over its sum
     known = (goes_on | over).float()  # (N,)
-    q_loss = (known * (values[:, :, 0] - target).square()).sum() / (2.0 * known.sum()).clamp(min=1.0)
+    q_loss = mean_of((values[:, :, 0] - target).square(), known)
     losses = {"q_loss": q_loss}
     if config.n_negatives > 0:
         other = (drawn != items[:, None]).float()  # (N, n): an item drawn that was taken is no negative
-        errors = other * (values[:, :, 1:] - stay[..., None]).square()  # (2, N, n)
-        losses["negative_loss"] = errors.sum() / (2.0 * other.sum()).clamp(min=1.0)
+        errors = (values[:, :, 1:] - stay[..., None]).square()  # (2, N, n)
+        losses["negative_loss"] = mean_of(errors, other)
         q_loss = q_loss + config.negative_weight * losses["negative_loss"]
     loss = config.q_weight * q_loss
     if not config.critic_only:

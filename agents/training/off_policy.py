@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from agents.networks.whole_batch import lowest_of, mean_of
 from recgym.errors import DataError
 from recgym.options import is_number
 
@@ -64,15 +65,15 @@ def gains(log_pi: torch.Tensor, log_beta: torch.Tensor, returns: torch.Tensor, c
         top_k = config.k * (1.0 - log_pi.exp()) ** (config.k - 1)
     gain = weight * top_k * (returns - baseline_of(returns, config.baseline))
     if config.normalise:
-        gain = gain / gain.abs().mean().clamp(min=1e-6)
+        gain = gain / mean_of(gain.abs()).clamp(min=1e-6)
     return Gains(gain, weight, top_k)
 
 
 def baseline_of(returns: torch.Tensor, baseline: float | str | None) -> torch.Tensor | float:
     """Returns what is subtracted from returns (N,)."""
     if baseline == "lowest":  # at most -1, so that what is liked counts at most twice what leaves one cold
-        return torch.cat([returns, returns.new_full((1,), -1.0)]).amin()
-    return returns.mean() if baseline is None else float(baseline)
+        return lowest_of(returns, -1.0)
+    return mean_of(returns) if baseline is None else float(baseline)
 
 
 def check_correction(correction: str, baseline: Any = None) -> None:

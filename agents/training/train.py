@@ -16,7 +16,7 @@ import numpy as np
 
 from agents.base import Agent, resolve_device
 from agents.networks.scaling import settle_on_log
-from agents.training import checkpoint, saving
+from agents.training import checkpoint, parallel, saving
 from agents.training.auto import Watch
 from agents.training.callbacks import CsvRows, Evaluation, Progress, Report, TensorBoard, every, together
 from agents.training.diagnostics import Diagnostics
@@ -48,6 +48,9 @@ def fit(
 ) -> int:
     """Trains an agent on batches, epoch after epoch; returns the updates made in all, n_steps unless a report ended it.
 
+    In a group of torch.distributed all processes call it together, each with its part of the batches: see
+    `agents.training.parallel`. A report of any of them may end the training of all.
+
     Args:
         agent: Learns by `update`.
         batches: Iterated anew for each epoch, e.g. `FrameBatches`.
@@ -75,11 +78,13 @@ def fit(
     if watch is not None:
         report = watch if report is None else together(report, watch)
     most = watch.most if watch is not None else int(n_steps)
+    replicas = parallel.Replicas(agent, batches, first_step)
     for step, batch in enumerate(islice(_endless(batches), max(most - first_step, 0)), first_step + 1):
-        losses = agent.update(batch)
+        losses = replicas.update(step, batch)
         finite(step, batch, losses)
-        if report is not None and report(step, losses):
+        if replicas.any(report is not None and report(step, losses)):
             break
+    replicas.close()
     finite.look()
     return step if watch is None else watch.settle(step)
 
@@ -143,10 +148,11 @@ def command(main: Callable[..., Any]) -> NoReturn:
     sys.exit(ended(run, go_on="run the same command again with --resume"))
 
 
-def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
+def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking | None:
     """Trains an agent as asked on the command line, prints how it ranks for held-out users, and returns that.
 
-    Held-out users are nobody the agent knows: their indices count from 0 again, so it is not told them.
+    Held-out users are nobody the agent knows: their indices count from 0 again, so it is not told them. Started by
+    torchrun, all processes train together, and the first alone writes, prints and returns: `agents.training.parallel`.
 
     Args:
         maker: The agent's class.
@@ -156,41 +162,64 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking:
     Raises:
         StoreError: if the folder holds a run and `resume` is not asked for.
     """
-    folder = run.folder or Path("runs") / f"{maker.__name__.lower()}-{run.label}-{run.seed}"
-    known, test = datasets.load(run.dataset, **run.options).split_users(test_size=run.test_size, seed=run.split_seed)
-    train, validation = known, None
-    if run.validation_size > 0:
-        train, validation = known.split_users(test_size=run.validation_size, seed=run.split_seed + 1)
-    catalog = embeddings.svd(train, dim=run.dim)
-    agent = maker(catalog, frame_size=run.frame_size, seed=run.seed, device=run.device, **asdict(config))
-    batches = batches_for(agent, train, run.frame_size, run.batch_size, run.seed, run.later)
-    step = first_step(folder, agent, batches, run.resume)
+    with parallel.joined() as ranks:
+        folder = run.folder or Path("runs") / f"{maker.__name__.lower()}-{run.label}-{run.seed}"
+        with parallel.first_of_machine_first():
+            log = datasets.load(run.dataset, **run.options)
+            known, test = log.split_users(test_size=run.test_size, seed=run.split_seed)
+            train, validation = known, None
+            if run.validation_size > 0:
+                train, validation = known.split_users(test_size=run.validation_size, seed=run.split_seed + 1)
+            catalog = embeddings.svd(train, dim=run.dim)
+        agent = maker(catalog, frame_size=run.frame_size, seed=run.seed, device=run.device, **asdict(config))
+        batches = batches_for(agent, train, run.frame_size, run.batch_size, run.seed, run.later)
+        step = first_step(folder, agent, batches, run.resume or parallel.restarted())
+        if not ranks.is_first:
+            fit(agent, batches, run.steps, first_step=step)
+            return None
+        about = {"agent": saving.class_name(type(agent)), **_recipe(run, config)}
+        record = {**about, "log": str(train), "catalog": catalog.hash}
+        if ranks.n > 1:
+            record["processes"] = ranks.n
+        _write_json(folder / "run.json", record)
+        report = _reports(run, folder, agent, batches, train, validation, step)
+        by = f" by {ranks.n} processes" if ranks.n > 1 else ""
+        print(f"{maker.__name__} on {train!r}, {agent.device}{by}, from step {step} to {run.steps}; writes to {folder}")
+        if isinstance(batches, FrameBatches) and (left := unserved(train, run.frame_size, batches.min_history)):
+            print(f"learns from whole frames: {left}")
+        fit(agent, batches, run.steps, report, first_step=step)
+    return _judged(agent, test, folder, record)
+
+
+def _reports(
+    run: Run,
+    folder: Path,
+    agent: Any,
+    batches: Any,
+    train: InteractionLog,
+    validation: InteractionLog | None,
+    step: int,
+) -> Report:
+    """Returns what is done beside updates: progress, losses, checkpoints, diagnostics, looks at validation users."""
     saver = checkpoint.Checkpoints(folder, agent, batches, keep=run.keep)
     board = TensorBoard(folder, step) if run.tensorboard else None
     rows: list[Report] = [CsvRows(folder / "losses.csv", step)] + ([board] if board else [])
-    drawn = [Diagnostics(agent, catalog, train, folder, report=board, seed=run.seed)] if run.diagnose else []
+    drawn = [Diagnostics(agent, agent.catalog, train, folder, report=board, seed=run.seed)] if run.diagnose else []
     looks: list[Report] = []
-    record = {
-        "agent": saving.class_name(type(agent)),
-        **_recipe(run, config),
-        "log": str(train),
-        "catalog": catalog.hash,
-    }
-    _write_json(folder / "run.json", record)
     if validation is not None:
         kept: dict[str, Any] = {"metric": "mrr", "patience": None, "agent": agent, "folder": folder / "best"}
         judge = Evaluation(partial(_means, agent, validation), CsvRows(folder / "validation.csv", step), **kept)
         looks.append(every(run.validate_every, judge, last=run.steps))
-    report = together(
+    return together(
         Progress(run.steps, step),
         every(run.log_every, together(*rows)),
         every(run.save_every, together(saver, *drawn), last=run.steps),
         *looks,
     )
-    print(f"{maker.__name__} on {train!r}, {agent.device}, from step {step} to {run.steps}; writes to {folder}")
-    if isinstance(batches, FrameBatches) and (left := unserved(train, run.frame_size, batches.min_history)):
-        print(f"learns from whole frames: {left}")
-    fit(agent, batches, run.steps, report, first_step=step)
+
+
+def _judged(agent: Any, test: InteractionLog, folder: Path, record: dict[str, Any]) -> Ranking:
+    """Returns how a trained agent ranks for held-out users; prints it and adds it to the record of the run."""
     ranking = evaluate_ranking(lambda history: agent.scores(history._replace(user=None)), test, k=10)
     print(ranking)
     found: dict[str, Any] = {"test": {name: _ends(interval) for name, interval in ranking.summary().items()}}
@@ -229,11 +258,15 @@ def _means(agent: Any, log: InteractionLog) -> dict[str, float]:
 def batches_for(agent: Any, log: InteractionLog, frame_size: int, batch_size: int, seed: int, later: float) -> Any:
     """Returns what an agent learns from: its own `batches(log, batch_size, seed, later)` if it has such, or frames.
 
-    An agent has them whose batches are no frames, or need returns.
+    An agent has them whose batches are no frames, or need returns. Processes that train together each get their part.
     """
     if hasattr(agent, "batches"):
-        return agent.batches(log, batch_size, seed, later)
-    return FrameBatches(log, frame_size, batch_size, seed, later=later, device=agent.device)
+        batches = agent.batches(log, batch_size, seed, later)
+    else:
+        batches = FrameBatches(log, frame_size, batch_size, seed, later=later, device=agent.device)
+    if parallel.present().n > 1:
+        batches.share(*parallel.present())
+    return batches
 
 
 def first_step(folder: Path, agent: Agent, batches: Any, resume: bool) -> int:

@@ -48,26 +48,13 @@ class Epochs:
         n_ranks: int,
         also: Mapping[str, Any],
     ) -> None:
-        if not 0 <= rank < n_ranks:
-            raise DataError(f"rank must be 0 to n_ranks - 1, got rank={rank} of n_ranks={n_ranks}; number from 0")
-        if batch_size % n_ranks:
-            raise DataError(
-                f"batch_size must be a multiple of n_ranks={n_ranks}, which share every batch, got {batch_size}; "
-                f"give e.g. {(batch_size // n_ranks + 1) * n_ranks}"
-            )
         if drop_last and n < batch_size:
             raise DataError(
                 f"a batch of batch_size={batch_size} needs as many windows, got {n}; "
                 "lower batch_size or pass drop_last=False"
             )
-        rest = n % batch_size
-        if not drop_last and 0 < rest < n_ranks:
-            raise DataError(
-                f"every batch must have a row for each of n_ranks={n_ranks}, got {rest} in the last one; "
-                "pass drop_last=True or another batch_size"
-            )
         self.n, self.batch_size, self.seed, self.shuffle, self.drop_last = n, batch_size, seed, shuffle, drop_last
-        self.rank, self.n_ranks = rank, n_ranks
+        self.share(rank, n_ranks)
         self.epoch = self.batch = 0
         order = {"seed": seed, "shuffle": shuffle, "batch_size": batch_size, "drop_last": drop_last}
         self._order = {**order, **also}
@@ -85,6 +72,27 @@ class Epochs:
             if self.batch == len(self):
                 self.epoch, self.batch = epoch + 1, 0
             yield epoch, batch
+
+    def share(self, rank: int, n_ranks: int) -> None:
+        """Makes this process `rank` of `n_ranks`, from the next batch on.
+
+        Raises:
+            DataError: if a batch cannot be shared so.
+        """
+        if not 0 <= rank < n_ranks:
+            raise DataError(f"rank must be 0 to n_ranks - 1, got rank={rank} of n_ranks={n_ranks}; number from 0")
+        if self.batch_size % n_ranks:
+            raise DataError(
+                f"batch_size must be a multiple of n_ranks={n_ranks}, which share every batch, got {self.batch_size}; "
+                f"give e.g. {(self.batch_size // n_ranks + 1) * n_ranks}"
+            )
+        rest = self.n % self.batch_size
+        if not self.drop_last and 0 < rest < n_ranks:
+            raise DataError(
+                f"every batch must have a row for each of n_ranks={n_ranks}, got {rest} in the last one; "
+                "pass drop_last=True or another batch_size"
+            )
+        self.rank, self.n_ranks = rank, n_ranks
 
     def part(self, n_rows: int) -> slice:
         """Returns which rows of a batch are this process's: as many as the others', or one more or less."""

@@ -183,6 +183,20 @@ class FrameBatches:
         """
         self._epochs.load_state_dict(state)
 
+    def share(self, rank: int, n_ranks: int) -> None:
+        """Makes this process `rank` of `n_ranks` from the next batch on, as if they had been given at the start.
+
+        Raises:
+            DataError: if a batch cannot be shared so.
+        """
+        self._epochs.share(rank, n_ranks)
+        self._ahead = None
+
+    @property
+    def sharing(self) -> tuple[int, int]:
+        """Which process this is, and of how many."""
+        return self._epochs.rank, self._epochs.n_ranks
+
     def _walk(self, cut: Callable[[Any, int], Any]) -> Iterator[Any]:
         """Yields this process's part of each batch, cut from the log for many batches at a time."""
         own = self._epochs.part(self.batch_size)

@@ -140,6 +140,19 @@ class SequenceBatches:
         """
         self._epochs.load_state_dict(state)
 
+    def share(self, rank: int, n_ranks: int) -> None:
+        """Makes this process `rank` of `n_ranks` from the next batch on, as if they had been given at the start.
+
+        Raises:
+            DataError: if a batch cannot be shared so.
+        """
+        self._epochs.share(rank, n_ranks)
+
+    @property
+    def sharing(self) -> tuple[int, int]:
+        """Which process this is, and of how many."""
+        return self._epochs.rank, self._epochs.n_ranks
+
     def _cut(self, users: np.ndarray, length: np.ndarray, width: int) -> SequenceBatch:
         rows = self.log.offsets[users + 1] - 1  # (B,) each user's last event
         over = self._over[users]

@@ -1,4 +1,8 @@
-"""`python -m recgym train NAME ...`: trains an agent on any log; `python -m agents.NAME` with the same options."""
+"""`python -m recgym train NAME ...`: trains an agent on any log; `python -m agents.NAME` with the same options.
+
+`train --processes 2 NAME ...` is `torchrun --standalone --nproc-per-node=2 -m agents.NAME ...`; on several machines use
+torchrun itself.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,15 @@ import sys
 
 from recgym.commands.runs import agents_package
 from recgym.errors import DataError
-from recgym.options import nearest
+from recgym.options import check_sizes, nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command: the agent, and everything else is its own."""
+    parser.add_argument("--processes", type=int, default=1, help="how many share every batch (default: %(default)s)")
+    parser.add_argument(
+        "--restarts", type=int, default=3, help="times they go on after one died (default: %(default)s)"
+    )
     parser.add_argument("agent", help="e.g. td3; `train NAME --help` shows its options")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="options of the agent, e.g. --data plays.csv --user ...")
 
@@ -24,9 +32,18 @@ def run(options: argparse.Namespace) -> int:
     if name not in names:
         hint = nearest(name, names) or f"they are {', '.join(names)}"
         raise DataError(f"an agent must be one that trains by a command, got {options.agent!r}; {hint}")
-    before, sys.argv = sys.argv, [f"python -m agents.{name}", *options.rest]
+    check_sizes(processes=options.processes)
+    if options.processes > 1:
+        how = ["--standalone", f"--nproc-per-node={options.processes}", f"--max-restarts={options.restarts}"]
+        return _run("torch.distributed.run", [*how, "-m", f"agents.{name}", *options.rest])
+    return _run(f"agents.{name}", options.rest)
+
+
+def _run(module: str, arguments: list[str]) -> int:
+    """Runs a module's own command in this process and returns its exit code."""
+    before, sys.argv = sys.argv, [f"python -m {module}", *arguments]
     try:
-        runpy.run_module(f"agents.{name}", run_name="__main__")
+        runpy.run_module(module, run_name="__main__")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     finally:
