@@ -51,7 +51,7 @@ $(READY): pyproject.toml constraints.txt
 .venv-faces/.ready: pyproject.toml tests/faces/constraints.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/faces/constraints.txt \
-	  -e ".[minari,zoo,torchrl,rllib,d3rlpy]" pytest pytest-timeout pytest-xdist hypothesis polars tensorboard
+	  -e ".[minari,zoo,torchrl,rllib,ray,d3rlpy]" pytest pytest-timeout pytest-xdist hypothesis polars tensorboard
 	touch $@
 
 # An environment of its own that sees the main one's packages, with the named Gymnasium in front of them.

@@ -19,6 +19,7 @@ from recgym import Catalog, History, InteractionLog, RecVectorEnv
 from recgym.errors import DataError
 from recgym.scorers import Scorer, Uniform
 
+Tell = Callable[[Mapping[str, float]], Any]
 METHODS = ("scores", "act", "update", "state_dict", "load_state_dict")  # of an agent, see agents.base
 
 
@@ -77,14 +78,14 @@ class Built(NamedTuple):
     curve: list[dict[str, float]]
 
 
-def build(entry: Entry, data: Data, seed: int, device: str = "auto") -> Built:
-    """Returns the scorer an entry describes, fitted on the training users."""
+def build(entry: Entry, data: Data, seed: int, device: str = "auto", tell: Tell | None = None) -> Built:
+    """Returns the scorer an entry describes, fitted on the training users; `tell` hears its learning curve."""
     maker = entry_point(entry.build)
     data.catalog  # noqa: B018  made here, so that no entry pays for it
     start = time.perf_counter()
     if is_agent(maker):
         agent = maker(data.catalog, frame_size=data.suite.frame_size, seed=seed, device=device, **entry.config)
-        curve = train(agent, entry, data, seed)
+        curve = train(agent, entry, data, seed, tell)
         return Built(agent, time.perf_counter() - start, str(agent.device), curve)
     scorer = ranker(maker, entry.config, data.train, seed, lambda: data.catalog)
     return Built(scorer, time.perf_counter() - start, "cpu", [])
@@ -144,7 +145,7 @@ class Function:
         return self.function(history)
 
 
-def train(agent: Any, entry: Entry, data: Data, seed: int) -> list[dict[str, float]]:
+def train(agent: Any, entry: Entry, data: Data, seed: int, tell: Tell | None = None) -> list[dict[str, float]]:
     """Trains an agent and returns its learning curve on the validation users."""
     from agents.training.train import batches_for, fit
 
@@ -160,6 +161,8 @@ def train(agent: Any, entry: Entry, data: Data, seed: int) -> list[dict[str, flo
             value, low, high = result.mean_interval(suite.headline)
             seconds = time.perf_counter() - start
             curve.append({"step": step, "seconds": seconds, suite.headline: value, "low": low, "high": high})
+            if tell is not None:
+                tell(curve[-1])
 
     report(0, {})
     fit(agent, batches, entry.n_steps, report=report)

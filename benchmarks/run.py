@@ -69,8 +69,20 @@ def run(
         compare(a, b, data, results, seed, force)
 
 
-def evaluate(entry: Entry, data: Data, results: Results, seed: int, device: str, key: str, n_jobs: int = 1) -> None:
-    """Builds one entry, evaluates it and stores its rows, values per user and learning curve."""
+def evaluate(
+    entry: Entry,
+    data: Data,
+    results: Results,
+    seed: int,
+    device: str,
+    key: str,
+    n_jobs: int = 1,
+    budget: Mapping[str, Any] | None = None,
+) -> None:
+    """Builds one entry, evaluates it and stores its rows, values per user and learning curve.
+
+    `budget` says what choosing the entry's config has cost; it stands in the rows beside that.
+    """
     suite = data.suite
     built = build(entry, data, seed, device)
     asked: dict[str, Any] = {"n_last": suite.n_last, "repeats": suite.repeats}
@@ -78,7 +90,11 @@ def evaluate(entry: Entry, data: Data, results: Results, seed: int, device: str,
     sessions = recgym.evaluate_sessions(built.scorer, data.env(), n_jobs=n_jobs) if suite.plays else ranking
     about = {
         **{"agent": entry.name, "seed": seed, "n_steps": entry.n_steps, "seconds": built.seconds, "key": key},
-        **{"device": _device_name(built.device), "threads": _threads(), "config": dict(entry.config)},
+        **{
+            "device": _device_name(built.device),
+            "threads": _threads(),
+            "config": dict(entry.config) | ({"budget": dict(budget)} if budget else {}),
+        },
     }
     found = {metric: sessions if metric in sessions.values else ranking for metric in suite.metrics}
     results.put_units(

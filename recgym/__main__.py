@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import recgym
-from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, recommend, serve, train
+from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, recommend, serve, sweep, train
 from recgym.commands.ending import ended
 
 COMMANDS = (  # name, what it does in a line, its options, what runs it
@@ -62,6 +62,12 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
         "Writes a list for everybody in a log as Parquet, streamed and resumable.",
         recommend.add_arguments,
         recommend.run,
+    ),
+    (
+        "sweep",
+        "Runs a suite's rows over seeds, or searches an agent's hyperparameters, by Ray Tune.",
+        sweep.add_arguments,
+        sweep.run,
     ),
     (
         "export",

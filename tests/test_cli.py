@@ -34,6 +34,7 @@ COMMANDS = [
     ["export"],
     ["recommend"],
     ["serve"],
+    ["sweep"],
     ["fidelity"],
     ["floors"],
     ["cache"],
