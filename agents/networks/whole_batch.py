@@ -1,9 +1,9 @@
 """Sums, means and softmaxes over a whole batch, by however many processes it is shared.
 
 Where processes train together (`agents.training.parallel`) each has some rows of every batch, and gradients are
-averaged over processes afterwards. A mean over rows of which each process has as many needs nothing else. One over rows that are
-counted first, or a weight that is a share of the batch's, does: these functions return what, so averaged, is the
-gradient of the whole batch. In one process they are the plain formulas.
+averaged over processes afterwards. A mean over rows of which each process has as many needs nothing else. One over rows
+that are counted first, or a weight that is a share of the batch's, does: these functions return what, so averaged, is
+the gradient of the whole batch. In one process they are the plain formulas.
 """
 
 from __future__ import annotations
