@@ -30,6 +30,7 @@ from .sac import SAC as SAC
 from .sequence import SequenceModel as SequenceModel
 from .sequence_reinforce import SequenceREINFORCE as SequenceREINFORCE
 from .sequence_td3_bc import SequenceTD3BC as SequenceTD3BC
+from .slateq import SlateQ as SlateQ
 from .sqn import SQN as SQN
 from .td3 import TD3 as TD3
 from .td3_bc import TD3BC as TD3BC

@@ -172,9 +172,13 @@ class ItemAgent:
 
     def ranked(self, history: History) -> torch.Tensor:
         """Returns what the agent's networks say of every item (B, n_items)."""
+        return self.values(self.frames_of(history))
+
+    def frames_of(self, history: History) -> Frames:
+        """Returns the frames of histories with their vectors."""
         items, rewards = last_events(history, self.frame_size, self.catalog.n_items)
         length = to_tensor(history.length, self.device).clamp(max=self.frame_size)
-        return self.values(self.look_at(to_tensor(items, self.device).long(), rewards, length, history.user))
+        return self.look_at(to_tensor(items, self.device).long(), rewards, length, history.user)
 
     @torch.no_grad()
     def act(self, history: History, *, explore: bool = False, allowed: Any = None) -> torch.Tensor:

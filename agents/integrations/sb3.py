@@ -181,10 +181,12 @@ class SB3Agent:
 
     Models that see the user must be asked about histories that name one.
 
-    A vector action scores items as the mapper does; a policy or value net over items scores by its logits or values.
+    A vector action scores items as the mapper does; a policy or value net over items scores by its logits or values. A
+    policy over slates of item actions shows, place by place, the item of largest logit that may stand there and does
+    not yet; its scores are those of the first place.
 
     Args:
-        model: Any SB3 model of an environment with k=1.
+        model: Any SB3 model of an environment.
         catalog: The items.
         mapper: `"inner"` or `"cosine"`, for vector actions.
 
@@ -198,16 +200,15 @@ class SB3Agent:
         self.model, self.catalog, self.mapper = model, catalog, mapper
         self.item_ids, self.reward, self.device = catalog.item_ids, catalog.reward, model.device
         self.frame_size = frame_size_of(model.observation_space, catalog.dim)
-        self.by_vector = isinstance(model.action_space, spaces.Box)
-        fits = (
-            model.action_space.shape == (catalog.dim,)
-            if self.by_vector
-            else _n(model.action_space) == len(self.item_ids)
-        )
+        actions: Any = model.action_space
+        self.by_vector = isinstance(actions, spaces.Box)
+        places = actions.nvec.tolist() if isinstance(actions, spaces.MultiDiscrete) else [_n(actions)]
+        self.k = len(places)  # items of a slate, where actions are items
+        fits = actions.shape == (catalog.dim,) if self.by_vector else set(places) == {catalog.n_items}
         if not fits:
             raise DataError(
-                f"actions must be vectors of width {catalog.dim} or one of {catalog.n_items} items, got "
-                f"{model.action_space}; give the catalog of the model's environment, with k=1"
+                f"actions must be vectors of width {catalog.dim} or items, each of {catalog.n_items}, got "
+                f"{model.action_space}; give the catalog of the model's environment"
             )
         vectors = torch.tensor(catalog.embeddings, device=self.device)
         self.vectors = functional.normalize(vectors, dim=1) if mapper == "cosine" else vectors
@@ -229,7 +230,27 @@ class SB3Agent:
         observation, _ = policy.obs_to_tensor(self._observation(history))
         if hasattr(policy, "q_net"):
             return policy.q_net(observation)
-        return policy.get_distribution(observation).distribution.logits
+        return self._logits(policy, observation)[0]
+
+    @torch.no_grad()
+    def slates(self, history: History, allowed: Any = None) -> torch.Tensor:
+        """Returns slates (B, k) int64 of items that may be shown: `allowed` (B, n_items) bool, None for all."""
+        policy: Any = self.model.policy
+        policy.set_training_mode(False)
+        places = self._logits(policy, policy.obs_to_tensor(self._observation(history))[0])
+        taken = torch.zeros_like(places[0], dtype=torch.bool)
+        if allowed is not None:
+            taken = ~torch.as_tensor(allowed, device=taken.device)
+        slate = []
+        for logits in places:
+            slate.append(logits.masked_fill(taken, -torch.inf).argmax(dim=1, keepdim=True))
+            taken = taken.scatter(1, slate[-1], True)
+        return torch.cat(slate, dim=1)
+
+    def _logits(self, policy: Any, observation: Any) -> list[torch.Tensor]:
+        """Returns the logits (B, n_items) of every place of a slate."""
+        drawn = policy.get_distribution(observation).distribution
+        return [one.logits for one in (drawn if isinstance(drawn, list) else [drawn])]
 
     def write_parts(self, folder: Path) -> dict[str, str]:
         """Writes the model as Stable-Baselines3 does, without its replay memory; see `agents.save`."""

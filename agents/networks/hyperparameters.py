@@ -14,7 +14,7 @@ from recgym.options import is_whole
 
 _Holds = Callable[[Any], bool]
 _RANGES: Mapping[str, tuple[_Holds, str]] = {  # what must hold of an option, how that is seen, and of which
-    "lie in 0..1": (lambda x: 0 <= x <= 1, "gamma priority_beta smaller tau theta unnamed"),
+    "lie in 0..1": (lambda x: 0 <= x <= 1, "gamma epsilon priority_beta smaller tau theta unnamed"),
     "lie in 0..1, 1 excluded": (lambda x: 0 <= x < 1, "dropout"),
     "be above 0": (
         lambda x: x > 0,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from agents.base import Agent, to_tensor
+from agents.slates import lived_through
 from agents.training.callbacks import Report
 from agents.training.finite import FiniteLosses, last_of
 from agents.training.replay import ReplayBuffer
@@ -52,7 +53,7 @@ def fit_online(
         agent: Acts with `explore=True`, and learns by `update`. If its `act` takes `allowed`, it is told which items
             may be shown.
         env: With `observation="history"` or, for agents that know users, `"user_history"`, autoreset mode
-            `"SameStep"`, k=1, and the actions the agent gives.
+            `"SameStep"`, the actions the agent gives, and its `k`, which is 1 for agents that learn no slates.
         n_steps: Steps of the environment, each for all its rows, those before `first_step` included.
         report: Called as `report(step, metrics)` after every step; `reward` is the mean over rows.
         buffer: Where decisions are kept and drawn from; by default `buffer_for(agent, env, buffer_size, seed)`.
@@ -78,6 +79,7 @@ def fit_online(
         fill(buffer, agent, warm_start)
     mapped = _users_of(agent, env)
     observation = _begin(env, first_step, seed)
+    slates = hasattr(agent, "k")
     told = env.action == "item" and "allowed" in inspect.signature(agent.act).parameters
     finite = FiniteLosses(partial(last_of, agent))
     for step in range(first_step + 1, n_steps + 1):
@@ -91,7 +93,11 @@ def fit_online(
             actions = agent.act(history._replace(user=mapped(history.user)), explore=True, **masks)
             shown = to_tensor(actions, torch.device("cpu")).numpy()
         before, (observation, rewards, terminated, truncated, infos) = observation, env.step(shown)
-        lived = _lived_through(before, observation, rewards, terminated, truncated, infos)
+        lived: Any = (
+            lived_through(before, observation, rewards, terminated, truncated, infos, env.candidates())
+            if slates
+            else _lived_through(before, observation, rewards, terminated, truncated, infos)
+        )
         buffer.add(lived._replace(user=mapped(lived.user)))
         metrics: dict[str, Any] = {"reward": float(rewards.mean())}
         if buffer.added >= warm_up and len(buffer):  # a buffer of whole sessions may still be empty
@@ -160,10 +166,10 @@ def as_history(observation: Mapping[str, np.ndarray], n_items: int) -> History:
 
 def check_env(agent: Any, env: RecVectorEnv) -> None:
     """Refuses an environment that an agent cannot learn in."""
-    found = (env.observation, env.autoreset_mode.value, env.k)
-    if found[0] not in ("history", "user_history") or found[1:] != ("SameStep", 1):
+    found, k = (env.observation, env.autoreset_mode.value, env.k), getattr(agent, "k", 1)
+    if found[0] not in ("history", "user_history") or found[1:] != ("SameStep", k):
         raise DataError(
-            f"online training needs an environment with observation='history', autoreset_mode='SameStep' and k=1, "
+            f"online training needs an environment with observation='history', autoreset_mode='SameStep' and k={k}, "
             f"got {found}; make it so"
         )
     if not np.array_equal(agent.item_ids, env.catalog.item_ids):
@@ -185,7 +191,8 @@ def _begin(env: RecVectorEnv, first_step: int, seed: int) -> Any:
 def _uniform(env: RecVectorEnv, random: np.random.Generator) -> np.ndarray:
     """Returns actions drawn uniformly: of the items that may be shown (B,), or of the box of vectors (B, d)."""
     if env.action == "item":
-        return np.argmax(random.random((env.num_envs, env.catalog.n_items)) * env.action_masks(), axis=1)
+        drawn = random.random((env.num_envs, env.catalog.n_items)) * env.action_masks()
+        return np.argmax(drawn, axis=1) if env.k == 1 else np.argsort(-drawn, axis=1)[:, : env.k]
     return random.uniform(-1.0, 1.0, size=(env.num_envs, env.catalog.dim)).astype(np.float32)
 
 

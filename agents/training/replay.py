@@ -74,7 +74,7 @@ class ReplayBuffer:
         if not self.added:
             raise DataError("a buffer must hold decisions before one can sample, got an empty one; add some first")
         rows = self._random.integers(len(self), size=batch_size)
-        return Batch(*(None if column is None else column[rows] for column in self.columns))
+        return type(self.columns)(*(None if column is None else column[rows] for column in self.columns))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the decisions and the random stream: arrays and JSON values."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -272,6 +273,9 @@ def evaluate_sessions(
 ) -> SessionReturns:
     """Returns what sessions earn that show, at every step, the k allowed items of highest score.
 
+    A scorer whose attribute `k` is that of the environment, above 1, says its slates itself: it is asked for
+    `slates(history, allowed)` (B, k), with `allowed` (B, n_items) bool.
+
     Every servable user opens one session. A session's luck depends on `seed`, the user and the visit alone: not on the
     scorer, on `env.num_envs` or on the order, so scorers can be compared in pairs; no `reset(seed=...)` below 2**62
     gives it. Chance decides among equal scores. Intervals resample people, with all the sessions that each had.
@@ -297,7 +301,9 @@ def evaluate_sessions(
     users, seeds = _plan(env.users.servable, n_sessions, seed)  # (n,)
     n, n_jobs = len(users), jobs_for(scorer, n_jobs)
     parts = shares(n, n_jobs)
-    played = in_processes(lambda part: _play(score, env, users[parts[part]], seeds[parts[part]]), len(parts), n_jobs)
+    own = scorer.slates if env.k > 1 and getattr(scorer, "k", None) == env.k else None  # type: ignore[union-attr]
+    play = partial(_play, score, env, slates=own)
+    played = in_processes(lambda part: play(users[parts[part]], seeds[parts[part]]), len(parts), n_jobs)
     returns, lengths, items = (np.concatenate(part) for part in zip(*played, strict=True))
     values = {"session_return": returns, "session_length": lengths.astype(np.float64)}
     protocol = f"{n} sessions of at most {env.horizon} steps, seed {seed}"
@@ -305,7 +311,7 @@ def evaluate_sessions(
 
 
 def _play(
-    score: ScoreFunction, env: RecVectorEnv, users: np.ndarray, seeds: np.ndarray
+    score: ScoreFunction, env: RecVectorEnv, users: np.ndarray, seeds: np.ndarray, slates: Any = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Plays a session of each user; returns what they earned (n,), their steps (n,), what was shown (n, steps, k)."""
     n, n_items = len(users), env.catalog.n_items
@@ -319,7 +325,7 @@ def _play(
         rows = np.flatnonzero(session >= 0)
         mine = session[rows]
         keys = np.stack([seeds[session], lengths[session]], axis=1)
-        slate = _slate(score, env, observation, users[session], keys)  # (B, k)
+        slate = _slate(score, env, observation, users[session], keys, slates)  # (B, k)
         items[mine, lengths[mine]] = slate[rows]
         observation, rewards, terminated, truncated, _ = env.step(slate[:, 0] if env.k == 1 else slate)
         returns[mine] += rewards[rows]
@@ -335,11 +341,14 @@ def _play(
 
 
 def _slate(
-    score: ScoreFunction, env: RecVectorEnv, observation: Any, users: np.ndarray, keys: np.ndarray
+    score: ScoreFunction, env: RecVectorEnv, observation: Any, users: np.ndarray, keys: np.ndarray, slates: Any
 ) -> np.ndarray:
     n_items = env.catalog.n_items
     items, rewards = observed(observation)
     history = History(items, rewards, np.count_nonzero(items != n_items, axis=1), users)
+    if slates is not None:
+        said = slates(history, env.action_masks())
+        return np.asarray(said.cpu() if hasattr(said, "cpu") else said, dtype=np.int64)
     return top_items(as_scores(score(history), len(users), n_items), env.action_masks(), env.k, keys)
 
 
