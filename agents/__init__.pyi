@@ -15,6 +15,7 @@ from .dqn import DQN as DQN
 from .drr import DRR as DRR
 from .embedding_agent import EmbeddingAgent as EmbeddingAgent
 from .ensemble import Ensemble as Ensemble
+from .gems import GeMS as GeMS
 from .integrations.sb3 import SB3Agent as SB3Agent
 from .integrations.sb3 import SB3VecEnv as SB3VecEnv
 from .item_agent import ItemAgent as ItemAgent

@@ -32,7 +32,7 @@ from agents.item_agent import FrameConfig, Frames, ItemAgent
 from agents.networks.layers import Dropout, descend, follow
 from agents.networks.softmax_heads import VectorHead
 from agents.networks.state_encoders import make_encoder
-from agents.slates import SlateBatch, SlateBuffer
+from agents.training.slates import SlateBatch, SlateBuffer
 from agents.training.train import Run, command
 from recgym.errors import DataError
 from recgym.frames import History

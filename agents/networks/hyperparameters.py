@@ -23,7 +23,7 @@ _RANGES: Mapping[str, tuple[_Holds, str]] = {  # what must hold of an option, ho
     "be at least 0": (
         lambda x: x >= 0,
         "actor_init actor_lr alpha_lr bc_weight beta_lr conservative critic_init critic_lr encoder_lr generator_lr "
-        "kl_weight noise noise_clip phi priority_alpha q_weight target_noise weight_decay",
+        "kl_weight click_weight noise noise_clip phi priority_alpha q_weight target_noise weight_decay",
     ),
     "be a whole number of at least 0": (
         lambda x: is_whole(x) and x >= 0,

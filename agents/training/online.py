@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from agents.base import Agent, to_tensor
-from agents.slates import lived_through
 from agents.training.callbacks import Report
 from agents.training.finite import FiniteLosses, last_of
 from agents.training.replay import ReplayBuffer
+from agents.training.slates import lived_through
 from recgym.batches import FrameBatches
 from recgym.envs.env import RecVectorEnv
 from recgym.errors import DataError
@@ -93,11 +93,11 @@ def fit_online(
             actions = agent.act(history._replace(user=mapped(history.user)), explore=True, **masks)
             shown = to_tensor(actions, torch.device("cpu")).numpy()
         before, (observation, rewards, terminated, truncated, infos) = observation, env.step(shown)
-        lived: Any = (
-            lived_through(before, observation, rewards, terminated, truncated, infos, env.candidates())
-            if slates
-            else _lived_through(before, observation, rewards, terminated, truncated, infos)
+        lived: Any = (lived_through if slates else _lived_through)(
+            before, observation, rewards, terminated, truncated, infos
         )
+        if slates:
+            lived = lived.beside(env.candidates(), getattr(agent, "latent", None))
         buffer.add(lived._replace(user=mapped(lived.user)))
         metrics: dict[str, Any] = {"reward": float(rewards.mean())}
         if buffer.added >= warm_up and len(buffer):  # a buffer of whole sessions may still be empty

@@ -9,7 +9,7 @@ import torch
 import recgym
 from agents import SlateQ, buffer_for, fit_online
 from agents.slateq import Judgement, best_slates, slate_value
-from agents.slates import SlateBatch, SlateBuffer
+from agents.training.slates import SlateBatch, SlateBuffer
 from recgym.catalog import Catalog
 from recgym.envs.registry import make_vector_env
 from recgym.errors import DataError

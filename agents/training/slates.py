@@ -26,6 +26,15 @@ class SlateBatch(NamedTuple):
     truncated: Any  # (B,) bool
     answered: Any  # (B, k) bool: which places were answered
     candidates: Any = None  # (B, C) int: what may be shown next, padded with n_items; None: anything
+    latent: Any = None  # (B, m) float32: what the agent made the slate of, where it says so
+
+    def beside(self, candidates: Any, latent: Any) -> SlateBatch:
+        """Returns the decisions with what may be shown next, as it is now, and what slates were made of.
+
+        Where a session was cut off, what could be shown next is taken from the one that began: it was drawn alike.
+        """
+        listed = None if candidates is None else np.asarray(candidates, dtype=np.int32)
+        return self._replace(candidates=listed, latent=latent)
 
 
 class SlateBuffer(ReplayBuffer):
@@ -68,12 +77,8 @@ def lived_through(
     terminated: np.ndarray,
     truncated: np.ndarray,
     infos: Mapping[str, Any],
-    candidates: Any = None,
 ) -> SlateBatch:
-    """Returns one step of B rows under autoreset "SameStep": of rows that began anew, what stood there before.
-
-    Where a row was cut off, what could be shown next is taken from the session that began: it was drawn alike.
-    """
+    """Returns one step of B rows under autoreset "SameStep": of rows that began anew, what stood there before."""
     shown = {name: infos[name].copy() for name in ("items", "answered", "user")}
     next_items, next_rewards = (part.copy() for part in observed(after))  # (B, F)
     for row in np.flatnonzero(terminated | truncated):
@@ -90,5 +95,4 @@ def lived_through(
         terminated,
         truncated,
         shown["answered"],
-        None if candidates is None else np.asarray(candidates, dtype=np.int32),
     )
