@@ -7,7 +7,7 @@ from recgym.envs.registry import make_vector_env
 from recgym.errors import DataError
 from recgym.worlds.generated import serve
 
-WORLDS = ["boredom", "drift", "slate", "slate_boredom", "interest_evolution", "long_term_satisfaction"]
+WORLDS = ["boredom", "drift", "slate", "slate_boredom", "retention", "interest_evolution", "long_term_satisfaction"]
 
 
 @pytest.mark.parametrize(

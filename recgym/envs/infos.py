@@ -46,6 +46,8 @@ class Infos:
             columns["behaviours"] = now.behaviours.copy()
         if now.late is not None:
             columns |= {"shown": now.shown.copy(), "late_rewards": now.rest.copy()}
+        if hasattr(now.users, "told"):
+            columns |= now.users.told(now.state)
         if self.candidates is not None:
             listed = np.array(now.candidates(), dtype=np.int64)  # (B, C)
             columns["candidates"] = listed if self.candidates == "index" else self.catalog.table[listed]  # (B, C, d)

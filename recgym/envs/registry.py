@@ -15,6 +15,7 @@ An id reads `recgym/<data>-<kind>-v<number>`, or `recgym/<kind>-v<number>` where
 | `Boredom` | tire of a topic they have had too much of | `recgym.worlds.boredom` |
 | `Drift` | have tastes that wander, and become what is consumed | `recgym.worlds.drift` |
 | `Slate` | see three places, come back sooner when happy | `recgym.worlds.slate` |
+| `Retention` | come back after days that depend on what visits were worth | `recgym.worlds.retention` |
 | `SlateBoredom` | GeMS's: see ten places, tire of topics clicked too often | `recgym.worlds.slate_boredom` |
 
 | data | dataset |
@@ -146,6 +147,7 @@ KINDS = (
     Kind("Boredom", "boredom", {}, options={"horizon": 40}),
     Kind("Drift", "drift", {}, options={"horizon": 40}),
     Kind("Slate", "slate", {}, options={"k": 3, "horizon": 100, "repeats": "allow"}, version=1),
+    Kind("Retention", "retention", {}, options={"k": 3, "horizon": 300, "repeats": "allow"}),
     Kind("SlateBoredom", "slate_boredom", {}, {"k": 10, "horizon": 100, "repeats": "allow", "frame_size": 100}),
 )
 

@@ -101,7 +101,7 @@ class Ranking(Evaluation):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SessionReturns(Evaluation):
-    """What `evaluate_sessions` returns; metrics are `session_return` and `session_length`."""
+    """What `evaluate_sessions` returns; metrics are `session_return`, `session_length` and those of the users."""
 
     items: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), dtype=np.int64))  # (n, steps, k), padded
 
@@ -304,16 +304,21 @@ def evaluate_sessions(
     own = scorer.slates if env.k > 1 and getattr(scorer, "k", None) == env.k else None  # type: ignore[union-attr]
     play = partial(_play, score, env, slates=own)
     played = in_processes(lambda part: play(users[parts[part]], seeds[parts[part]]), len(parts), n_jobs)
-    returns, lengths, items = (np.concatenate(part) for part in zip(*played, strict=True))
+    *played_parts, measured = zip(*played, strict=True)
+    returns, lengths, items = (np.concatenate(part) for part in played_parts)
     values = {"session_return": returns, "session_length": lengths.astype(np.float64)}
+    values |= {name: np.concatenate([part[name] for part in measured]) for name in measured[0]}
     protocol = f"{n} sessions of at most {env.horizon} steps, seed {seed}"
     return SessionReturns(values, {}, users, protocol, items, people=people_of(env.users, users))
 
 
 def _play(
     score: ScoreFunction, env: RecVectorEnv, users: np.ndarray, seeds: np.ndarray, slates: Any = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Plays a session of each user; returns what they earned (n,), their steps (n,), what was shown (n, steps, k)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Plays a session of each user.
+
+    Returns what they earned (n,), their steps (n,), what was shown (n, steps, k), and what the users measure (n,).
+    """
     n, n_items = len(users), env.catalog.n_items
     returns, lengths = np.zeros(n), np.zeros(n, dtype=np.int64)
     items = np.full((n, env.horizon, env.k), n_items, dtype=np.int64)
@@ -321,6 +326,9 @@ def _play(
     begun = min(n, env.num_envs)
     session[begun:] = -1  # rows without a session play on, and nobody looks
     observation, _ = env.reset(seed=seeds[session].tolist(), options={"user": users[session]})
+    measures: Any = getattr(env.users, "measures", lambda state: {})  # at the end, which "SameStep" drops
+    names = () if env.autoreset_mode.value == "SameStep" else measures(env.user_state)
+    measured = {name: np.zeros(n) for name in names}
     while (session >= 0).any():
         rows = np.flatnonzero(session >= 0)
         mine = session[rows]
@@ -332,12 +340,15 @@ def _play(
         lengths[mine] += 1
         done = terminated | truncated
         if done.any():
+            ended = np.flatnonzero(done & (session >= 0))
+            for name, column in measured.items():
+                column[session[ended]] = measures(env.user_state)[name][ended]
             following = begun + np.arange(np.count_nonzero(done))
             session[done] = np.where(following < n, following, -1)
             begun = min(begun + len(following), n)
             options = {"user": users[session], "reset_mask": done}
             observation, _ = env.reset(seed=seeds[session].tolist(), options=options)
-    return returns, lengths, items
+    return returns, lengths, items, measured
 
 
 def _slate(

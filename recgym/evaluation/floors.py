@@ -11,6 +11,7 @@
 | `rotating` | the same, and leaves out the topics of the last three answers |
 | `diverse` | what `greedy` knows, and shows at most one item of a topic in a slate |
 | `quality` | the items' hidden quality, where it plays a part, and nothing of the user |
+| `satisfying` | the chance of an answer by the truth, times that quality |
 | `planner` | the truth, and imagines futures (`recgym.evaluation.planning.planner`) |
 
 All show slates of the environment's k. The ceiling is the best of them: a lower bound of what is possible. `planning`
@@ -50,6 +51,7 @@ from recgym.rng import RowRandom
 from recgym.scorers import Popularity, Uniform
 from recgym.storage import store
 from recgym.storage.cache import cache_dir
+from recgym.users.behaviours.returning import Retention
 from recgym.users.playlist import PlaylistUsers
 from recgym.users.replay import ReplayUsers
 from recgym.users.simulated import SimulatedUsers
@@ -214,6 +216,8 @@ def known_policies(env: RecVectorEnv, train: RecVectorEnv) -> dict[str, Any]:
         quality = users.items.quality[:-1]
         if np.ptp(quality) > 0 and _quality_counts(users):
             policies["quality"] = lambda history: np.broadcast_to(quality, (env.num_envs, env.catalog.n_items))
+            if any(isinstance(part, Retention) for part in users.parts):
+                policies["satisfying"] = planning.satisfying(env)
     imaginable = isinstance(users, SimulatedUsers | PlaylistUsers) and env.k <= _MOST
     if imaginable:  # others need no planner, or are slow to imagine
         repeatable = isinstance(users, PlaylistUsers) and users.clicks is None
@@ -290,7 +294,11 @@ def _planning(env_id: str, found: dict[str, SessionReturns], how: str, greed_is_
         one = found["greedy"]
         return [_floor(env_id, "planning", one.difference(one, "session_return"), one, _BEST)]
     pairs: dict[str, tuple[SessionReturns, SessionReturns]]
-    pairs = {name: (found[name], found["greedy"]) for name in ("rotating", "diverse", "quality") if name in found}
+    pairs = {
+        name: (found[name], found["greedy"])
+        for name in ("rotating", "diverse", "quality", "satisfying")
+        if name in found
+    }
     if "planner" in found:
         pairs["planner"] = (found["planner"], found[_AS_MANY])
     if not pairs:

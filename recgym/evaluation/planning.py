@@ -89,6 +89,21 @@ def diverse(env: RecVectorEnv, most: int = 1) -> Score:
     return score
 
 
+def satisfying(env: RecVectorEnv) -> Score:
+    """Returns the policy that shows what earns most by the true state times the items' quality: joy that lasts.
+
+    Args:
+        env: Whose users are `SimulatedUsers`; it asks the environment about its present sessions.
+    """
+    users: Any = env.users
+
+    def score(history: History) -> np.ndarray:
+        items = np.broadcast_to(np.arange(users.n_items), (env.num_envs, users.n_items))
+        return alone_values(users, env.user_state, items, env.miss_reward) * users.items.quality[:-1]
+
+    return score
+
+
 def knowing(name: str, env: RecVectorEnv) -> Score:
     """Returns the policy of that name: `"greedy"`, `"rotating"`, `"diverse"` or `"planner"`, with its own defaults.
 

@@ -55,6 +55,7 @@ class UserModel(Protocol):
       answer there is worth on average; with `alone`, of items (B, C) shown each by itself;
     - `best_slates(state, items, k, miss_reward)`: the columns (B, k) of items (B, C) whose slate earns most now,
       n_items being no item and C no column; None, or no such method: slates are searched (`recgym.users.best_slates`);
+    - `told(state)` and `measures(state)`: what infos say of the sessions, and evaluation at their end, by name (B,);
     - `memoryless = True`: no answer depends on what was shown before;
     - `greed_is_best(k, repeats)`: whether no policy earns more than a greedy one, where misses earn nothing.
 

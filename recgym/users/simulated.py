@@ -201,6 +201,18 @@ class SimulatedUsers:
         parts = zip(self.parts, self._memories(state), strict=True)
         return [bar for part, mine in parts for bar in part.story(mine)]
 
+    def told(self, state: SimulatedState) -> dict[str, np.ndarray]:
+        """Returns what infos say of the sessions beside what they always say, by name (B,)."""
+        own = self._memories(state)
+        return {name: of for part, mine in zip(self.parts, own, strict=True) for name, of in part.told(mine).items()}
+
+    def measures(self, state: SimulatedState) -> dict[str, np.ndarray]:
+        """Returns what evaluation says of sessions beside their return and length, by name (B,) float64."""
+        own = self._memories(state)
+        return {
+            name: of for part, mine in zip(self.parts, own, strict=True) for name, of in part.measures(mine).items()
+        }
+
     # -- parts of a step -------------------------------------------------------------------------------------------
 
     def _luck(self, random: RowRandom, rows: Any, number: int, use: int) -> Luck:

@@ -11,6 +11,6 @@
 | `satiation` | appeal that fades with exposure and comes back with time |
 | `satisfaction` | what is engaging now may satisfy little in the long run |
 | `patience` | leaving after too little joy |
-| `returning` | visits, and days until the next one |
+| `returning` | visits, and days until the next one, by what was earned or by quality |
 | `penalties` | lower places, items like their neighbours, slates full of one topic |
 """

@@ -118,3 +118,11 @@ class Part:
     def leaves(self, own: np.ndarray) -> np.ndarray:
         """Returns who leaves after the answers (B,) bool."""
         return np.zeros(len(own), dtype=bool)
+
+    def told(self, own: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what an environment's infos say of the sessions, by name (B,)."""
+        return {}
+
+    def measures(self, own: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what evaluation says of the sessions at their end, by name (B,) float64."""
+        return {}
