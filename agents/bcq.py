@@ -229,7 +229,7 @@ class BCQ(EmbeddingAgent):
 
     def policy(self, *state: torch.Tensor) -> torch.Tensor:
         """Returns vector actions (B, d) in -1..1: the best made from the agent's latent points."""
-        return self.best(state, self.points.expand(len(state[0]), *self.points.shape))
+        return self.best(state, self.points.expand(state[0].shape[0], *self.points.shape))
 
     @torch.no_grad()
     def act(self, history: History, *, explore: bool = False) -> torch.Tensor:
@@ -237,7 +237,7 @@ class BCQ(EmbeddingAgent):
         if not explore:
             return super().act(history)
         state = self.state_of(history)
-        shape = (len(state[0]), *self.points.shape)
+        shape = (state[0].shape[0], *self.points.shape)
         return self.best(state, drawn_points(shape, self.config, self.generator, self.device))
 
     def best(self, state: tuple[torch.Tensor, ...], points: torch.Tensor) -> torch.Tensor:
@@ -246,7 +246,7 @@ class BCQ(EmbeddingAgent):
         n = self.sizes[0]  # critics know what an item is from those they were trained with
         seen = seen_by_critic(actions, self.vectors[:n], self.shown[:n], self.config, sampled=False)
         choice = self.nets.critics.first_value(*state, seen).argmax(dim=1)  # (B,)
-        return actions[torch.arange(len(actions), device=self.device), choice]
+        return actions[torch.arange(actions.shape[0], device=self.device), choice]
 
 
 def main(run: Run, config: Config) -> None:

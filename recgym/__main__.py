@@ -10,7 +10,19 @@ import sys
 from collections.abc import Sequence
 
 import recgym
-from recgym.commands import cache, data, environments, evaluate_policy, export, fidelity, recommend, serve, sweep, train
+from recgym.commands import (
+    cache,
+    data,
+    environments,
+    evaluate_policy,
+    export,
+    export_model,
+    fidelity,
+    recommend,
+    serve,
+    sweep,
+    train,
+)
 from recgym.commands.ending import ended
 
 COMMANDS = (  # name, what it does in a line, its options, what runs it
@@ -74,6 +86,12 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
         "Writes the decisions of a data set as HDF5, Parquet or Minari.",
         export.add_arguments,
         export.run,
+    ),
+    (
+        "export-model",
+        "Writes a trained agent as ONNX or TorchScript, compared with the agent itself.",
+        export_model.add_arguments,
+        export_model.run,
     ),
     (
         "fidelity",

@@ -33,6 +33,7 @@ COMMANDS = [
     ["evaluate-policy"],
     ["export"],
     ["recommend"],
+    ["export-model"],
     ["serve"],
     ["sweep"],
     ["fidelity"],

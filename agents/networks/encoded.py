@@ -103,6 +103,6 @@ def with_encoders(nets: Any, make: Callable[[], nn.Module], names: Sequence[str]
 
 def in_events(vectors: torch.Tensor, rewards: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns a frame's vectors (B, F, d), rewards (B, F) and lengths (B,), given its vectors (B, F*d) and rewards."""
-    events = vectors.view(len(vectors), rewards.shape[1], -1).float()
-    padding = (events == 0).all(dim=2).long().cumprod(dim=1)  # (B, F): 1 up to the first event
+    events = vectors.view(vectors.shape[0], rewards.shape[1], -1).float()
+    padding = (events != 0).any(dim=2).long().cumsum(dim=1) == 0  # (B, F): up to the first event
     return events, rewards, rewards.shape[1] - padding.sum(dim=1)

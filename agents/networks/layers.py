@@ -40,7 +40,20 @@ def parts_linear(weight: torch.Tensor, bias: torch.Tensor, *parts: torch.Tensor)
     if torch.is_autocast_enabled(kind):  # it does not reach into functions of one's own
         lower = torch.get_autocast_dtype(kind)
         return _PartsProduct.apply(*(tensor.to(lower) for tensor in inputs))
+    if not torch.is_grad_enabled():  # plain operations, which can be traced and exported
+        return _parts_product(*inputs)
     return _PartsProduct.apply(*inputs)
+
+
+def _parts_product(weight: torch.Tensor, bias: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
+    weights = weight.split([part.shape[-1] for part in parts], dim=1)  # each (out, n_i)
+    total = functional.linear(parts[0], weights[0], bias)
+    for part, own in zip(parts[1:], weights[1:], strict=True):
+        if part.ndim == total.ndim:
+            total.addmm_(part, own.t())
+        else:
+            total = functional.linear(part, own).add_(total[:, None])  # (B, n, out)
+    return total
 
 
 class _PartsProduct(torch.autograd.Function):
@@ -49,14 +62,7 @@ class _PartsProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, bias: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(weight, *parts)
-        weights = weight.split([part.shape[-1] for part in parts], dim=1)  # each (out, n_i)
-        total = functional.linear(parts[0], weights[0], bias)
-        for part, own in zip(parts[1:], weights[1:], strict=True):
-            if part.ndim == total.ndim:
-                total.addmm_(part, own.t())
-            else:
-                total = functional.linear(part, own).add_(total[:, None])  # (B, n, out)
-        return total
+        return _parts_product(weight, bias, *parts)
 
     @staticmethod
     @once_differentiable

@@ -122,7 +122,7 @@ def newest_hidden(
     items = to_tensor(history.items[:, -max_length:], device).long()
     length = to_tensor(history.length, device).long().clamp(max=items.shape[1])
     hidden = network(to_front(items, length), table)  # (B, L, width)
-    newest = hidden[torch.arange(len(items), device=device), (length - 1).clamp(min=0)]
+    newest = hidden[torch.arange(items.shape[0], device=device), (length - 1).clamp(min=0)]
     found: torch.Tensor = newest * (length > 0)[:, None]
     return found
 

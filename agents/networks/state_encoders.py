@@ -115,7 +115,7 @@ class DrrAverage(nn.Module):
         vectors, rewards, real = newest(vectors, rewards, length, self.frame_size)
         liked = real & (rewards > 0)  # (B, F)
         average = ((self.weight * liked)[..., None] * vectors).sum(dim=1) + self.bias  # (B, d)
-        own = user_vectors(self.users, user, len(vectors))  # (B, d)
+        own = user_vectors(self.users, user, vectors.shape[0])  # (B, d)
         return torch.cat([own, own * average, average], dim=1)
 
 
@@ -137,7 +137,7 @@ class UserAttention(nn.Module):
         """Returns states (B, 2 width)."""
         vectors, rewards, real = newest(vectors, rewards, length, self.frame_size)
         events = torch.cat([vectors, rewards[..., None]], dim=2)  # (B, F, d + 1)
-        own = user_vectors(self.users, user, len(vectors))  # (B, width)
+        own = user_vectors(self.users, user, vectors.shape[0])  # (B, width)
         found = _attend(own[:, None], self.key(events), self.value(events), real)[:, 0]
         return torch.cat([own, found], dim=1)
 
@@ -178,7 +178,7 @@ class LastEvent(nn.Module):
         length = real.sum(dim=1)
         events = to_front(torch.cat([vectors, rewards[..., None]], dim=2), length)  # (B, F, d + 1)
         hidden = self.core(self.enter(events))  # (B, F, width)
-        rows = torch.arange(len(hidden), device=hidden.device)
+        rows = torch.arange(hidden.shape[0], device=hidden.device)
         return hidden[rows, (length - 1).clamp(min=0)] * (length > 0)[:, None]
 
 
