@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=15, backlog=1024,
         timeout_graceful_shutdown=int(settings.limit_s) + 5,
     )  # fmt: skip
+    sys.setswitchinterval(0.001)  # requests are read while another thread scores: five milliseconds are long for them
     uvicorn.Server(config).run(sockets=[listening])
     return 0
 

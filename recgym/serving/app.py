@@ -185,17 +185,14 @@ async def _body(request: Request) -> bytes:
     Raises:
         TooLargeError: if it is larger than a MiB, or takes longer than 10 s to come.
     """
-
-    async def read() -> bytes:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > MOST_BYTES:
-                raise TooLargeError(f"a body must have at most {MOST_BYTES:,} bytes, got more; send less at once")
-        return bytes(body)
-
+    body = bytearray()
     try:
-        return await asyncio.wait_for(read(), _BODY_S)
+        async with asyncio.timeout(_BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MOST_BYTES:
+                    raise TooLargeError(f"a body must have at most {MOST_BYTES:,} bytes, got more; send less at once")
+        return bytes(body)
     except TimeoutError:
         raise TooLargeError(f"a body must come within {_BODY_S:g} s, got part of one; send it again") from None
 

@@ -71,9 +71,9 @@ class Batcher:
         self._come.set()
         if self._running is None:
             self._running = loop.create_task(self._run())
-        gathered = asyncio.gather(*(one.future for one in mine))
         try:
-            return list(await asyncio.wait_for(gathered, self.limit_s))
+            async with asyncio.timeout(self.limit_s):
+                return list(await asyncio.gather(*(one.future for one in mine)))
         except TimeoutError:
             message = f"a list must be made within {self.limit_s:g} s, got no time for {len(many)}; ask again later"
             raise BusyError(message) from None
