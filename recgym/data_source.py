@@ -31,7 +31,8 @@ class DataSource:
         reward: Column of rewards; without one every event is worth 1. Of a data set by name, its reward transform.
         time: Column of times; without one the order of the rows counts.
         propensity: Column of the probability with which each item was shown.
-        transform: What is made of the reward column, e.g. "binary:4".
+        transform: What is made of the reward column, e.g. "binary:4"; by default what it looks like ("auto"), but "raw"
+            where a policy is evaluated.
         separator: What stands between the columns of a text file; "tab" is a tab.
         encoding: Of a text file.
         time_unit: Of numeric times: "s", "ms", "us" or "ns".

@@ -8,7 +8,9 @@ import numpy as np
 
 from recgym.errors import DataError
 
-_NAMES = '"scaled", "recnn", "raw", "log1p", "binary:T", "sign:T" or "label:NAME=VALUE,..."'
+_NAMES = '"scaled", "scaled:T", "recnn", "raw", "log1p", "binary:T", "sign:T" or "label:NAME=VALUE,..."'
+_TOPS = (5.0, 10.0)  # of scales of stars
+_HEAVY = 10  # times the typical value: what a tail is heavy from
 
 
 def transform_rewards(values: object, transform: str = "scaled") -> np.ndarray:
@@ -17,6 +19,7 @@ def transform_rewards(values: object, transform: str = "scaled") -> np.ndarray:
     | name | reward |
     |---|---|
     | `"scaled"` | `2 * (r - 2.5) / 5`: half stars 0.5 to 5 become -0.8 to 1 (the default) |
+    | `"scaled:T"` | the same of T stars: `2 * (r - T / 2) / T`, so that 10 of 10 is 1 |
     | `"recnn"` | `2 * (r - 2.5)`: -4 to 5, RecNN's own |
     | `"raw"` | the number in the file |
     | `"log1p"` | `log(1 + r)`, for counts, seconds and prices, which have no upper end |
@@ -42,8 +45,11 @@ def transform_rewards(values: object, transform: str = "scaled") -> np.ndarray:
     if kind == "label":
         return _from_labels(np.asarray(values), argument)
     numbers = np.asarray(values, dtype=np.float64)  # (n,)
-    if kind == "scaled" and not argument:
-        numbers = 2.0 * (numbers - 2.5) / 5.0
+    if kind == "scaled":
+        top = _threshold(argument, transform) if argument else 5.0
+        if not 0 < top < np.inf:
+            raise DataError(f"the highest star must be above 0, got {transform!r}; write e.g. 'scaled:10'")
+        numbers = 2.0 * (numbers - top / 2.0) / top
     elif kind == "recnn" and not argument:
         numbers = 2.0 * (numbers - 2.5)
     elif kind == "log1p" and not argument:
@@ -59,6 +65,64 @@ def transform_rewards(values: object, transform: str = "scaled") -> np.ndarray:
     elif transform != "raw":
         raise DataError(f"a reward transform must be {_NAMES}, got {transform!r}; choose one of them")
     return numbers.astype(np.float32)
+
+
+class Look:
+    """What the numbers of a column look like, of which each block is seen once, and the transform that fits them.
+
+    | numbers | transform |
+    |---|---|
+    | within -1 and 1, or some below 0 | `"raw"` |
+    | whole and half stars up to 5 or 10, most in the upper half of the scale | `"scaled"`, `"scaled:10"` |
+    | the highest over ten times the typical one above 0, as of counts, seconds and prices | `"log1p"` |
+    | others | `"raw"` |
+
+    Example:
+        >>> [fitting_transform(one) for one in ([0, 1, 1], [4.5, 3, 5, 1], [8, 9, 10, 2], [1, 1, 2, 90], [60, 300])]
+        ['raw', 'scaled', 'scaled:10', 'log1p', 'raw']
+    """
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._low, self._high = np.inf, -np.inf
+        self._has_halves_only = True
+        self._upper = dict.fromkeys(_TOPS, 0)  # how many are in the upper half of a scale
+        self._sizes = np.zeros(2048, dtype=np.int64)  # how many have each of a float's exponents, which has 11 bits
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Looks at the next numbers (n,), all of them finite."""
+        if len(numbers) == 0:
+            return
+        self._n += len(numbers)
+        self._low, self._high = min(self._low, float(numbers.min())), max(self._high, float(numbers.max()))
+        if self._low < 0:  # then the rest decides nothing
+            return
+        if self._has_halves_only and self._high <= _TOPS[-1]:
+            doubled = 2.0 * numbers
+            self._has_halves_only = bool((doubled == np.rint(doubled)).all())
+        for top in _TOPS:
+            self._upper[top] += int(np.count_nonzero(numbers >= top / 2.0))
+        exponents = np.ascontiguousarray(numbers, dtype=np.float64).view(np.int64) >> 52 & 2047
+        self._sizes += np.bincount(exponents, minlength=len(self._sizes))
+
+    def transform(self) -> str:
+        """Returns the name of the transform that fits all numbers seen."""
+        if self._n == 0 or self._low < 0 or self._high <= 1:
+            return "raw"
+        top = next((top for top in _TOPS if 0.7 * top < self._high <= top), None)
+        if top is not None and self._has_halves_only and 2 * self._upper[top] > self._n:
+            return "scaled" if top == _TOPS[0] else f"scaled:{top:g}"
+        above_zero = np.cumsum(self._sizes[1:])
+        median = int(np.searchsorted(above_zero, above_zero[-1] / 2))
+        typical = 2.0 ** (median - 1021)  # the power of two above the median
+        return "log1p" if self._high > _HEAVY * typical else "raw"
+
+
+def fitting_transform(numbers: object) -> str:
+    """Returns the name of the transform that numbers (n,) look like, see `Look`; NaN is not looked at."""
+    look, given = Look(), np.asarray(numbers, dtype=np.float64).ravel()
+    look.add(given[np.isfinite(given)])
+    return look.transform()
 
 
 def takes_labels(transform: str) -> bool:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from recgym.datasets.tables.options import make_options
 from recgym.datasets.tables.table import read_table
 
+COLUMNS = {"user": "u", "item": "i", "reward": "r", "time": "t", "missing": "drop", "transform": "raw"}
 KINDS = {
     "int": st.integers(-3, 12),
     "long": st.integers(0, 4).map(lambda n: n * 10**17),
@@ -60,7 +61,7 @@ def test_dataframes(data):
         return
     frame = pd.DataFrame({name: pd.Series([row[k] for row in rows], dtype=object) for k, name in enumerate("uirt")})
     frame["t"] = frame["t"].astype("int64")
-    options = {"user": "u", "item": "i", "reward": "r", "time": "t", "missing": "drop", "duplicates": duplicates}
+    options = {**COLUMNS, "duplicates": duplicates}
     assert_naive(read_table(frame, make_options(options)), expected)
 
 
@@ -91,5 +92,5 @@ def test_csv_files(tmp_path_factory, data):
         return
     path = tmp_path_factory.mktemp("property") / "p.csv"
     path.write_text("u,i,r,t\n" + "".join(",".join(row) + "\n" for row in rows))
-    options = {"user": "u", "item": "i", "reward": "r", "time": "t", "missing": "drop", "duplicates": duplicates}
+    options = {**COLUMNS, "duplicates": duplicates}
     assert_naive(read_table(path, make_options(options)), expected)

@@ -19,6 +19,7 @@ from recgym.datasets.tables.out_of_core import write_table
 from recgym.datasets.tables.table import read_table
 from recgym.datasets.tables.timestamps import Clock, Reading
 from recgym.errors import DataError
+from recgym.rewards import fitting_transform, transform_rewards
 
 START = 1_700_000_000
 IDS = {  # how a part holds ids, and what they are then
@@ -104,7 +105,7 @@ def events(log):
 
 
 def drawn(data, n_parts, ids, times, extra):
-    parts = []
+    parts, scale = [], data.draw(st.sampled_from([1.0, 2.5, 30.0]))
     for _ in range(n_parts):
         n = data.draw(st.integers(1, 5))
         numbers = st.one_of(st.integers(0, 6), st.none())
@@ -112,7 +113,7 @@ def drawn(data, n_parts, ids, times, extra):
         stamps = st.one_of(st.integers(START, START + 400_000), st.none())
         when = TIMES[data.draw(times)](data.draw(st.lists(stamps, min_size=n, max_size=n)))
         more = EXTRA[data.draw(extra)]([k % 5 for k in range(n)])
-        parts.append(pa.table({"u": users, "i": items, "t": when, "r": [float(k) for k in range(n)], "x": more}))
+        parts.append(pa.table({"u": users, "i": items, "t": when, "r": [scale * k for k in range(n)], "x": more}))
     return parts
 
 
@@ -150,12 +151,15 @@ def written(parts, folder, form):
 REFUSALS = ("extra columns of a table past memory", "one kind in all parts")
 
 
-def assert_naive(parts, folder, form, with_extra=False):
+def assert_naive(parts, folder, form, with_extra=False, transform="raw"):
     """Asserts that a folder of such parts is read as plain Python reads it, or refused in words of ours."""
     expected = naive(*written(parts, folder, form))
-    options = make_options(
-        {"user": "u", "item": "i", "reward": "r", "time": "t", "missing": "drop", "extra": ["x"] if with_extra else []}
-    )
+    columns = {"user": "u", "item": "i", "reward": "r", "time": "t", "extra": ["x"] if with_extra else []}
+    options = make_options({**columns, "missing": "drop", "transform": transform})
+    if transform == "auto":
+        stars = [event[2] for event in expected]
+        worth = transform_rewards(stars, fitting_transform(stars)).tolist()
+        expected = [(*event[:2], own, event[3]) for event, own in zip(expected, worth, strict=True)]
     for limit in (None, "100MB"):
         try:
             with pytest.MonkeyPatch.context() as patch:
@@ -179,7 +183,13 @@ def test_parts_of_any_types(form, tmp_path_factory, data):
     kinds = sorted(EXTRA) if form == "parquet" else sorted(set(EXTRA) - {"list"})
     ids, times, extra = (st.sampled_from(one) for one in (sorted(IDS), sorted(TIMES), kinds))
     parts = drawn(data, data.draw(st.integers(2, 4)), ids, times, extra)
-    assert_naive(parts, tmp_path_factory.mktemp("parts"), form, data.draw(st.booleans()))
+    assert_naive(
+        parts,
+        tmp_path_factory.mktemp("parts"),
+        form,
+        data.draw(st.booleans()),
+        data.draw(st.sampled_from(["raw", "auto"])),
+    )
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])

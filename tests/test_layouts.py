@@ -71,7 +71,8 @@ def test_recbole_atomic_files(address, tmp_path):
         log = datasets.load(str(folder / "toy.inter"))
     else:
         log = datasets.load("recbole", path=folder if address == "folder" else folder / "toy.inter")
-    assert events(log) == [(186, 302, 3.5, 891717742), (196, 302, 5.0, 881250948), (196, 242, 3.0, 881250949)]
+    assert log.reward == "scaled"
+    assert events(log) == [(186, 302, 0.4, 891717742), (196, 302, 1.0, 881250948), (196, 242, 0.2, 881250949)]
     assert log.titles.tolist() == ['"Kolya', "L.A. Confidential"]
     assert {name: column.tolist() for name, column in log.item_features.items()} == {
         "release_year": [1996, 1997],
@@ -256,7 +257,8 @@ def test_lastfm(data):
         user_artists__dat=["userID\tartistID\tweight", "2\t51\t13883", "2\t52\t11690", "3\t51\t1"],
         artists__dat=["id\tname\turl\tpictureURL", '51\tDuran "Duran\thttp://a\thttp://b', "52\tMorcheeba\thttp://a\t"],
     )
-    log = datasets.load("lastfm-2k")
+    assert datasets.load("lastfm-2k").reward == "log1p"
+    log = datasets.load("lastfm-2k", reward="raw")
     assert events(log) == [(2, 51, 13883.0), (2, 52, 11690.0), (3, 51, 1.0)]
     assert log.titles.tolist() == ['Duran "Duran', "Morcheeba"]
 

@@ -3,8 +3,10 @@
 import gzip
 import json
 import sys
+import warnings
 from collections import defaultdict
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from recgym import datasets
 from recgym.datasets.tables.options import make_options
 from recgym.datasets.tables.table import read_table
+from recgym.errors import DataError
 
 CSV = """listener,track,stars,when,mood
 ann,7,3.5,200,calm
@@ -22,7 +25,7 @@ ann,7,4,100,calm
 cid,"a, b",5,300,wild
 ann,9,2,100,wild
 """
-NAMES = {"user": "listener", "item": "track", "reward": "stars", "time": "when"}
+NAMES = {"user": "listener", "item": "track", "reward": "stars", "time": "when", "transform": "raw"}
 
 
 @pytest.fixture(autouse=True)
@@ -148,10 +151,10 @@ def test_every_event_is_worth_one_without_a_reward_column(tmp_path):
 
 def test_reward_transform_of_numbers_and_labels(tmp_path):
     path = write(tmp_path / "p.csv", CSV)
-    log = datasets.load("table", path=path, **NAMES, transform="scaled")
+    log = datasets.load("table", path=path, **NAMES | {"transform": "scaled"})
     np.testing.assert_allclose(log.user(0).rewards, [0.6, -0.2, 0.4], atol=1e-6)
-    labels = {**NAMES, "reward": "mood"}
-    log = datasets.load("table", path=path, **labels, transform="label:calm=1,wild=-1")
+    labels = {**NAMES, "reward": "mood", "transform": "label:calm=1,wild=-1"}
+    log = datasets.load("table", path=path, **labels)
     assert log.rewards.tolist() == [1.0, -1.0, 1.0, -1.0, -1.0]
     assert log.reward == "label:calm=1,wild=-1"
 
@@ -276,10 +279,64 @@ def naive(rows, duplicates):
 def test_equals_a_naive_reading(tmp_path_factory, rows, duplicates):
     path = tmp_path_factory.mktemp("naive") / "p.csv"
     path.write_text("u,i,r,t\n" + "".join(f"{u},{i},{r},{t}\n" for u, i, r, t in rows))
-    options = make_options({"user": "u", "item": "i", "reward": "r", "time": "t", "duplicates": duplicates})
+    columns = {"user": "u", "item": "i", "reward": "r", "time": "t"}
+    options = make_options({**columns, "duplicates": duplicates, "transform": "raw"})
     log = read_table(path, options)
     ours = [(str(user), str(item), reward, time) for user, item, reward, time in events(log)]
     assert sorted(ours, key=lambda event: event[0]) == naive(rows, duplicates)
     assert len(set(log.user_ids.tolist())) == len({row[0] for row in rows})
     numeric = all(row[1].lstrip("-").isdigit() and row[1] == str(int(row[1])) for row in rows)
     assert (log.item_ids.dtype == np.int64) == numeric
+
+
+# -- what rewards look like --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stars", "transform", "worth"),
+    [
+        ([5, 3, 4.5, 1], "scaled", [1.0, 0.2, 0.8, -0.6]),
+        ([10, 8, 9, 2], "scaled:10", [1.0, 0.6, 0.8, -0.6]),
+        ([1, 2, 1, 400], "log1p", np.log1p([1, 2, 1, 400])),
+        ([1, 0, 1, 1], "raw", [1, 0, 1, 1]),
+        (["1", "0", "x", "3"], None, r"column 'r' .* 'x'"),
+    ],
+)
+@pytest.mark.parametrize("limit", [None, "100MB"])
+def test_rewards_become_what_fits_their_column(limit, stars, transform, worth, tmp_path):
+    rows = "".join(f"u,{place},{one}\n" for place, one in enumerate(stars))
+    given = {"path": write(tmp_path / "t.csv", "u,i,r\n" + rows), "user": "u", "item": "i", "reward": "r"}
+    if transform is None:
+        with pytest.raises(DataError, match=worth):
+            datasets.load("table", **given, memory_limit=limit)
+        return
+    log = datasets.load("table", **given, memory_limit=limit)
+    assert log.reward == transform
+    np.testing.assert_allclose(log.rewards, worth, rtol=1e-6)
+    assert (log.summary()["transform"], log.summary()["transform_is_guessed"]) == (transform, True)
+    asked = datasets.load("table", **given, transform="raw")
+    assert asked.rewards.tolist() == np.float32(stars).tolist() and not asked.summary()["transform_is_guessed"]
+
+
+def test_a_later_block_tells_what_all_rewards_look_like(tmp_path):
+    for place, stars in enumerate([[5, 4], [5, 400, 1, 1, 1]]):
+        pd.DataFrame({"u": 1, "i": stars, "r": stars}).to_parquet(tmp_path / f"{place}.parquet")
+    log = datasets.load("table", path=tmp_path, user="u", item="i", reward="r")
+    assert log.reward == "log1p"
+    np.testing.assert_allclose(log.rewards, np.log1p([5, 4, 5, 400, 1, 1, 1]), rtol=1e-6)
+
+
+def test_older_ids_of_tables_leave_rewards_as_they_are(tmp_path):
+    rows = "".join(f"{user},{item},{3 + item % 3}\n" for user in range(30) for item in range(15))
+    given = {
+        "path": str(write(tmp_path / "t.csv", "u,i,r\n" + rows)),
+        "user": "u",
+        "item": "i",
+        "reward": "r",
+        "dim": 4,
+    }
+    for version, expected in (("v0", [3, 4, 5]), ("v1", np.float32([0.2, 0.6, 1.0]).tolist())):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            env = gym.make(f"recgym/Table-Frame-{version}", **given)
+        assert np.unique(env.unwrapped.users.log.rewards).tolist() == expected

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from recgym import datasets
 from recgym.errors import DataError
 
-NAMES = {"user": "u", "item": "i", "reward": "r"}
+NAMES = {"user": "u", "item": "i", "reward": "r", "transform": "raw"}
 
 
 @pytest.fixture(autouse=True)

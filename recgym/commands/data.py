@@ -33,7 +33,8 @@ def describe(source: DataSource) -> int:
     per_user, rewards = np.percentile(log.lengths, [0, 50, 100]), np.unique(log.rewards)
     print(f"events per user: {per_user[0]:,.0f} to {per_user[2]:,.0f}, half of the users have up to {per_user[1]:,.0f}")
     levels = ", ".join(f"{reward:g}" for reward in rewards) if len(rewards) <= 8 else f"{len(rewards):,} different"
-    print(f"rewards ({log.reward}): {rewards[0]:g} to {rewards[-1]:g}; {levels}")
+    how = log.reward + (", which its values look like" if log.source.get("transform_is_guessed") else "")
+    print(f"rewards ({how}): {rewards[0]:g} to {rewards[-1]:g}; {levels}")
     if log.times is None:
         print("times: none; the order of the rows is the order of events")
     else:

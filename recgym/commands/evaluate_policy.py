@@ -66,7 +66,11 @@ def run(options: argparse.Namespace) -> int:
     """Prints the table; returns 0."""
     from recgym.ope.report import evaluate_policy
 
-    log = data_source.source_of(options).load()
+    source = data_source.source_of(options)
+    own = not source.is_name or source.dataset == "table"
+    log = source.load(
+        **({"transform": "raw"} if own and source.transform is None else {})
+    )  # values in the file's units
     policy, log = build_policy(options.policy, log, options.temperature, options.epsilon)
     wishes = {"gamma": options.gamma, "max_history": options.max_history, "interval": options.interval}
     print(f"{log}\n{evaluate_policy(log, policy, **wishes)}")

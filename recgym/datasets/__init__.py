@@ -48,7 +48,7 @@ _LOGGED: dict[str, _Maker] = {  # small and read anew each time, or with a cache
     "nowplaying": nowplaying,
 }
 BUILT_IN = list(dict.fromkeys(["synthetic", *PUBLISHED, *_MADE, *_LOGGED, *LAYOUTS]))
-_TABLES = 3  # raise it when what is made of the same table and options changes
+_TABLES = 4  # raise it when what is made of the same table and options changes
 
 
 def names() -> list[str]:
@@ -260,6 +260,8 @@ def _saved(source: Any, options: Mapping[str, Any]) -> InteractionLog | None:
             return InteractionLog.open(folder)  # which says what is wrong with it
         return None
     given = {name: value for name, value in options.items() if value is not None and name != "path"}
+    if given.get("transform") == "raw":
+        del given["transform"]  # rewards of a saved log stay what they are
     if kind == shown.KIND:
         _check_known("a folder of served lists", given, {"model": None, "k": None})
         return shown.read(folder, **given)

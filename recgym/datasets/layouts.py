@@ -69,6 +69,7 @@ LAYOUTS = {
             "https://recbole.io/dataset_list.html",
             separator="\t",
             time_kind=pa.float64(),
+            transform="auto",
             needs_path=True,
         ),
         Layout(
@@ -168,6 +169,7 @@ LAYOUTS = {
             "Cantador, Brusilovsky & Kuflik 2011, 2nd workshop on information heterogeneity and fusion, RecSys",
             "https://grouplens.org/datasets/hetrec-2011",
             separator="\t",
+            transform="log1p",
             items=Side("artists.dat", "id", "name"),
         ),
         Layout(

@@ -195,7 +195,7 @@ def _read(layout: Layout, found: Found, options: Mapping[str, Any], name: str) -
         time_unit=layout.time_unit,
     )
     loaded = load_events(partial(_blocks, layout, found.events, options.get("feedback"), table), table)
-    log = InteractionLog(**loaded.arranged(options["duplicates"]), reward=options["reward"], name=name)
+    log = InteractionLog(**loaded.arranged(options["duplicates"]), reward=loaded.about["transform"], name=name)
     log = _with_sides(log, layout, found)
     log = log if options["top_items"] is None else log.top_items(options["top_items"])
     return log.filter_users(options["min_events"]) if options["min_events"] > 1 else log

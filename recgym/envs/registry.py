@@ -30,7 +30,7 @@ An id reads `recgym/<data>-<kind>-v<number>`, or `recgym/<kind>-v<number>` where
 
 An id's number goes up when the same seed and item actions would give other users, items, rewards or ends; the old one
 stays, unless it was simply wrong: so did `InterestEvolution`, `Slate`, `Session` and `Playlist` at v0, where an item
-that stood twice in a slate earned twice. `MLSmall`, `ML20M` and `ML25M` are one version on (`SHUFFLED`).
+that stood twice in a slate earned twice. `MLSmall`, `ML20M`, `ML25M` and `Table` are one version on (`LATER`).
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ DATASETS = {  # name in ids -> name for `recgym.datasets.load`
     "Table": "table",
 }
 DATA_VERSIONS: dict[str, int] = {}  # data whose logs changed under the same seed: the least version of their ids
-SHUFFLED = ("MLSmall", "ML20M", "ML25M")  # one version on: ties came in the order of the item ids, see `Published.ties`
+LATER: dict[str, dict[str, Any]] = {  # data one version on -> what their ids before it were
+    **{name: {"ties": "file"} for name in ("MLSmall", "ML20M", "ML25M")},  # in item order, see `Published.ties`
+    "Table": {"transform": "raw"},  # whatever rewards look like
+}
 SHOPS = {name: dataset for name, dataset in DATASETS.items() if name != "Coat"}  # sessions need times
 SHOPS |= {"Synthetic": "synthetic-shop", "Tianchi": "tianchi"}
 SONGS = {"Synthetic": "synthetic-songs", "NowPlaying": "nowplaying"}
@@ -98,7 +101,7 @@ class Kind:
         }
 
     def _version(self, data: str) -> int:
-        return max(self.version, DATA_VERSIONS.get(data, 0)) + (data in SHUFFLED)
+        return max(self.version, DATA_VERSIONS.get(data, 0)) + (data in LATER)
 
     def old_ids(self) -> dict[str, dict[str, Any]]:
         """Returns older ids that still stand, likewise; none of data whose own version went up."""
@@ -110,9 +113,10 @@ class Kind:
         }
 
     def _old(self, dataset: str | None) -> dict[int, dict[str, Any]]:
-        if dataset not in {DATASETS[data] for data in SHUFFLED}:
+        before = next((given for data, given in LATER.items() if DATASETS[data] == dataset), None)
+        if before is None:
             return {version: dict(given) for version, given in self.old.items()}
-        return {version: {**given, "ties": "file"} for version, given in {**self.old, self.version: {}}.items()}
+        return {version: {**given, **before} for version, given in {**self.old, self.version: {}}.items()}
 
 
 _SINGLE = "recgym.envs.registry:make_env"
@@ -408,6 +412,8 @@ def _assembled(options: dict[str, Any]) -> dict[str, Any]:
     own = set(inspect.signature(RecVectorEnv).parameters) - {"num_envs", "users", "catalog", "recipe"}
     data = {name: value for name, value in options.items() if name not in own}
     data["frame_size"] = options.get("frame_size", 10)
+    if data.get("transform") == "raw" and _is_named(data.get("dataset")):
+        del data["transform"]  # of an older id of tables, whose data another data set stands for
     try:
         recipe = partial(load_world, json.dumps(data, sort_keys=True, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -424,6 +430,12 @@ def _assembled(options: dict[str, Any]) -> dict[str, Any]:
         "catalog": catalog,
         "recipe": recipe,
     }
+
+
+def _is_named(dataset: Any) -> bool:
+    from recgym import datasets
+
+    return dataset != "table" and dataset in datasets.names()
 
 
 def _explained(error: OptionError, data: Mapping[str, Any], own: set[str]) -> OptionError:

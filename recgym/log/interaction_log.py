@@ -167,7 +167,8 @@ class InteractionLog(LogColumns):
         | `reward_range` | lowest and highest reward |
         | `unserved` | users with `frame_size` events or fewer, whom environments and passes of whole frames leave out |
         | `single` | users with one event: `min_history=1` serves all others |
-        | those of `source` | `rows` read, `dropped` by what they lacked, `time_unit` and whether it was guessed |
+        | those of `source` | `rows` read, `dropped` by what they lacked, `time_unit` and the `transform` that rewards
+          went through, and whether they were guessed |
         """
         short = {"unserved": int((self.lengths <= frame_size).sum()), "single": int((self.lengths <= 1).sum())}
         return events.summary(self) | short

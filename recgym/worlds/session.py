@@ -96,7 +96,9 @@ def world(
     check_choice("item_order", item_order, ("id", "frequency"))
     clicks = {name: data.pop(name) for name in ("clicks", "attraction", "examination") if name in data}
     if behaviour is not None:
-        data = {"transform": BEHAVIOURS, "extra": [behaviour]} | data | {"reward": behaviour}
+        own = {} if data.get("transform") == "raw" else data  # "raw" of older ids: labels are no numbers
+        data = {**data, "extra": data.get("extra", [behaviour]), "transform": own.get("transform", BEHAVIOURS)}
+        data |= {"reward": behaviour}
     parts = load_parts(**data)
     if item_order == "frequency":
         parts = by_frequency(parts)

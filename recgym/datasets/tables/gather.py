@@ -21,7 +21,7 @@ from recgym.datasets.tables.text import TooNarrow
 from recgym.datasets.tables.timestamps import Clock, Reading, ReadOtherwise
 from recgym.errors import DataError
 from recgym.log import events
-from recgym.rewards import takes_labels, transform_rewards
+from recgym.rewards import Look, takes_labels, transform_rewards
 
 _LOG = logging.getLogger(__name__)
 S = TypeVar("S", bound="Sink")
@@ -74,6 +74,7 @@ class Taken(NamedTuple):
 
     reading: Reading = Reading()  # of times
     extra: Mapping[str, tuple[pa.DataType, str]] = {}  # kind of each further column, and where it was met
+    transform: str | None = None  # what the rewards look like; None: their first block says it
 
 
 class _TakeOtherwise(Exception):
@@ -91,6 +92,8 @@ class Gathered:
         self.users, self.items = Coder(options.user), Coder(options.item)
         self.clock = Clock(options.time_unit, options.time_format, taken.reading)
         self.taken = taken
+        self.transform = taken.transform if options.transform == "auto" else options.transform  # of rewards
+        self.rewards = Look()  # which only "auto" asks
         self.n_rows = 0
         self.n_events = 0  # rows that lack nothing
         self.lacking: Counter[str] = Counter()  # rows left out, by the column that lacks something
@@ -108,6 +111,8 @@ class Gathered:
             "time_unit": self.clock.unit,
             "time_unit_is_guessed": options.time_unit is None and self.clock.has_numbers,
             "ties": options.ties if options.time is not None else None,
+            "transform": self.transform,
+            "transform_is_guessed": options.transform == "auto" and options.reward is not None,
         }
 
 
@@ -134,7 +139,7 @@ def gather(blocks: Blocks, options: TableOptions, new_sink: Callable[[], S]) -> 
         except ReadOtherwise as found:
             taken = taken._replace(reading=found.reading)
         except _TakeOtherwise as found:
-            taken = taken._replace(extra=found.taken.extra)
+            taken = found.taken._replace(reading=taken.reading)
 
 
 def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, taken: Taken) -> Gathered:
@@ -156,6 +161,8 @@ def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, taken: T
             f"{where} must hold at least one whole event, got {found.n_rows} rows that each lack something; check it"
         )
     found.clock.finish(f"column {options.time!r} of {where}")
+    if options.transform == "auto" and (look := found.rewards.transform()) != found.transform:
+        raise _TakeOtherwise(found.taken._replace(transform=look))
     for coder in (found.users, found.items):
         if options.quote is not None and (count := coder.swallowed(options.separator)):
             warnings.warn(
@@ -170,7 +177,7 @@ def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, taken: T
 
 def _block(columns: Columns, options: TableOptions, found: Gathered) -> Block:
     users, items = found.users.add(columns), found.items.add(columns)
-    rewards = _rewards(columns, options)
+    numbers = _worth(columns, options)
     propensities = None if options.propensity is None else _numbers(columns, options.propensity)
     ticks = _times(columns, options, found.clock)
     kept = _present(columns, options, users, items, found)
@@ -179,7 +186,7 @@ def _block(columns: Columns, options: TableOptions, found: Gathered) -> Block:
     return Block(
         users[kept],
         items[kept],
-        rewards[kept],
+        _rewards(numbers, columns, options, found, kept),
         None if ticks is None else ticks[kept],
         None if propensities is None else events.checked("propensities", propensities[kept], len(users[kept])),
         _extra(columns, options, found, kept),
@@ -271,19 +278,38 @@ def _has_nan(column: pa.ChunkedArray) -> bool:
     return bool(np.isnan(column.to_numpy().min(initial=0)))
 
 
-def _rewards(columns: Columns, options: TableOptions) -> np.ndarray:
+def _worth(columns: Columns, options: TableOptions) -> np.ndarray:
+    """Returns what the file holds as rewards (n,): numbers, or of labels their worth."""
     if options.reward is None:
-        return transform_rewards(np.ones(columns.table.num_rows), options.transform)
+        return np.ones(columns.table.num_rows)
     if not takes_labels(options.transform):
-        numbers = _numbers(columns, options.reward)
-        with np.errstate(over="ignore"):
-            rewards = transform_rewards(numbers, options.transform)
-        refuse(columns.where, options.reward, "fit into 32 bits", ~np.isfinite(rewards), numbers, columns.place)
-        return rewards
+        return _numbers(columns, options.reward)
     labels = columns.table.column(options.reward).cast(pa.string()).dictionary_encode().unify_dictionaries()
     encoded = labels.combine_chunks()
     worth = transform_rewards(encoded.dictionary.to_numpy(zero_copy_only=False), options.transform)
     return np.append(worth, np.float32(0))[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)]
+
+
+def _rewards(
+    numbers: np.ndarray, columns: Columns, options: TableOptions, found: Gathered, kept: slice | np.ndarray
+) -> np.ndarray:
+    """Returns the rewards (n_kept,) float32 of the rows kept."""
+    numbers = numbers[kept]
+    if takes_labels(options.transform):
+        return numbers
+    if options.transform == "auto":
+        found.rewards.add(numbers)
+        if found.transform is None and len(numbers):
+            found.transform = found.rewards.transform()
+    with np.errstate(over="ignore"):
+        rewards = transform_rewards(numbers, found.transform or "raw")
+    bad = ~np.isfinite(rewards) | (np.abs(numbers) > np.finfo(np.float32).max)
+    if bad.any():
+        rows = _rows(kept)
+        refuse(
+            columns.where, str(options.reward), "fit into 32 bits", bad, numbers, lambda row: columns.place(rows[row])
+        )
+    return rewards
 
 
 def _numbers(columns: Columns, name: str) -> np.ndarray:

@@ -29,7 +29,7 @@ class TableOptions:
     time: str | None = None  # column of times; None: the order of the rows is the order of events
     propensity: str | None = None  # column of the probability with which each item was shown
     extra: Sequence[str] = ()  # further columns to keep with the events
-    transform: str = "raw"  # what is made of the reward column, see `transform_rewards`
+    transform: str = "auto"  # what is made of the reward column: "auto" what fits it, else see `transform_rewards`
     transforms: Sequence[
         _Transform
     ] = ()  # functions DataFrame -> DataFrame applied first, or their names "module:function"

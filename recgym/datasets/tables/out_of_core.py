@@ -66,7 +66,7 @@ def write_table(
             read_table(source, options, name).save(folder)
             return
         columns, ids, how = found or _sorted_on_disk(source, options, limit or 0, Path(temporary))
-        about = {"name": name, "reward": options.transform, "reward_range": columns.reward_range, "source": how}
+        about = {"name": name, "reward": how["transform"], "reward_range": columns.reward_range, "source": how}
         if options.top_items is not None or options.min_events > 1:
             columns, ids = filtered(columns, ids, options.top_items, options.min_events)
         logfiles.save_columns({**columns.finish(), **ids}, about, folder)

@@ -38,7 +38,7 @@ def read_table(
     events.check_duplicates_choice(options.duplicates)
     loaded = load_events(blocks_of(source, options), options)
     arranged = loaded.arranged(options.duplicates)
-    log = InteractionLog(**arranged, reward=options.transform, name=name, source=loaded.about)
+    log = InteractionLog(**arranged, reward=loaded.about["transform"], name=name, source=loaded.about)
     if options.top_items is not None:
         log = log.top_items(options.top_items)
     return log.filter_users(options.min_events) if options.min_events > 1 else log
