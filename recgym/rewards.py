@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -123,6 +125,29 @@ def fitting_transform(numbers: object) -> str:
     look, given = Look(), np.asarray(numbers, dtype=np.float64).ravel()
     look.add(given[np.isfinite(given)])
     return look.transform()
+
+
+def check_ratings(ratings: Sequence[Any], transform: str, what: str = "every rating") -> None:
+    """Raises a DataError unless ratings (n,) are numbers that a file read with the named transform may hold.
+
+    Stars end where their scale does, `"log1p"` begins at 0; other transforms take any finite number, and labels are
+    looked up by `transform_rewards`.
+    """
+    if takes_labels(transform):
+        return
+    kind, _, argument = transform.partition(":")
+    scales = {"recnn": (0.0, 5.0), "log1p": (0.0, np.inf)}
+    scales |= {"scaled": (0.0, _threshold(argument, transform) if argument and kind == "scaled" else 5.0)}
+    low, high = scales.get(kind, (-np.inf, np.inf))
+    wrong = [one for one in ratings if not isinstance(one, Real | np.bool_) or not np.isfinite(float(one))]
+    must = "be a finite number"
+    if not wrong:
+        wrong = [one for one in ratings if not low <= float(one) <= high]
+        must = f"lie between {low:g} and {high:g}, as rewards are {transform!r}"
+    if wrong:
+        raise DataError(
+            f"{what} must {must}, got {wrong[0]!r} ({len(wrong)} of {len(ratings)}); give what the source file has"
+        )
 
 
 def takes_labels(transform: str) -> bool:

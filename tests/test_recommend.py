@@ -81,6 +81,24 @@ def test_what_is_no_history_is_named(history, k, message):
         recommend(SCORER, history, k)
 
 
+@pytest.mark.parametrize(
+    ("transform", "fine", "wrong", "bounds"),
+    [
+        ("scaled", [0, 0.5, 5], 500, "0 and 5, as rewards are 'scaled', got 500"),
+        ("scaled:10", [10], 10.5, "0 and 10"),
+        ("recnn", [5], -1, "0 and 5"),
+        ("log1p", [0, 400_000], -0.5, "0 and inf"),
+        ("binary:4", [-3, 500], None, None),
+    ],
+)
+def test_ratings_beyond_the_scale_of_the_log_are_refused(transform, fine, wrong, bounds):
+    scorer = Popularity(IDS, np.array([5, 4, 3, 2, 1]), transform)
+    assert recommend(scorer, [("a", rating) for rating in fine], 1) == ["b"]
+    if wrong is not None:
+        with pytest.raises(DataError, match=rf"every rating of a history must lie between {bounds}.* \(1 of 2\); give"):
+            recommend_batch(scorer, [[("a", fine[0]), ("b", wrong)], []], 1)
+
+
 def test_equal_scores_go_by_popularity_never_by_id():
     assert recommend(Flat([0, 0, 7, 0, 0], [1, 5, 0, 9, 3]), k=4) == ["c", "d", "b", "e"]
     assert recommend(Flat(popularity=[1, 5, 0, 9, 3]), [("d", 1.0)], k=2) == ["b", "e"]

@@ -1,6 +1,8 @@
 """`-Sim-v0`: halves with models of their own, fitted once, guarded on request, and how far they differ."""
 
 import shutil
+import subprocess
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -96,6 +98,42 @@ def test_a_large_fit_goes_on_where_it_was(monkeypatch):
     sim.fitted_users(parts.served, parts.catalog, max_epochs=1, n_members=1)
     assert seen[0].parent == cache.cache_dir() / "unfinished" and not seen[0].exists()
     shutil.rmtree(cache.cache_dir() / "unfinished")
+
+
+FIT = """
+import sys
+from recgym.worlds import sim
+from recgym.worlds.logs import load_parts
+
+sim._LARGE, real = 10, sim.fit
+
+def fit(*arguments, **options):
+    print("fitted", flush=True)
+    sys.stdin.readline()  # until both are at it
+    return real(*arguments, **options)
+
+sim.fit = fit
+parts = load_parts(n_users=52, n_items=40, dim=4)
+print("began", flush=True)
+model, folder = sim.fitted_users(parts.served, parts.catalog, max_epochs=2, n_members=1)
+print(folder, model.answers.users.sum())
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_want_one_large_fit_make_it_once():
+    both = [
+        subprocess.Popen([sys.executable, "-c", FIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [one.stdout.readline() for one in both] == ["began\n"] * 2
+    for one in both:
+        one.stdin.close()
+    said = [one.stdout.read().splitlines() for one in both]
+    assert [one.wait() for one in both] == [0, 0]
+    assert sorted(len(lines) for lines in said) == [1, 2]  # one fitted, the other waited and took it
+    assert said[0][-1] == said[1][-1]
+    assert not list(cache.cache_dir().glob("unfinished/*")) and not list(cache.cache_dir().glob("entries/.*"))
 
 
 def test_a_damaged_unfinished_fit_is_set_aside_and_begun_anew(log, catalog, tmp_path, caplog):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from recgym.errors import DataError
 from recgym.evaluation.metrics import check_scores
 from recgym.frames import History
 from recgym.options import check_choice
-from recgym.rewards import takes_labels, transform_rewards
+from recgym.rewards import check_ratings, transform_rewards
 from recgym.scorers import Scorer, check_scorer, kind_of
 
 ScoreFunction = Callable[[History], Any]
@@ -136,8 +136,9 @@ def recommend(
         with_scores: Whether to return pairs of id and score.
 
     Raises:
-        DataError: if the scorer is none, a history is no list of pairs, an item id is unknown to the scorer, k is out
-            of range, scores are NaN or have a wrong shape, or all are equal and nothing says which item is popular.
+        DataError: if the scorer is none, a history is no list of pairs, an item id is unknown to the scorer, a rating
+            cannot stand in its log (see `recgym.rewards.check_ratings`), k is out of range, scores are NaN or have a
+            wrong shape, or all are equal and nothing says which item is popular.
 
     Example:
         >>> from recgym.scorers import Popularity
@@ -290,13 +291,7 @@ def _rewards(ratings: list[Any], reward: str) -> np.ndarray:
     """Returns the rewards of ratings as one would type them."""
     if not ratings:
         return np.zeros(0, dtype=np.float32)
-    if not takes_labels(reward):
-        wrong = [one for one in ratings if not isinstance(one, Real | np.bool_) or not np.isfinite(float(one))]
-        if wrong:
-            raise DataError(
-                f"every rating of a history must be a finite number, got {wrong[0]!r} ({len(wrong)} of "
-                f"{len(ratings)}); give what the source file has"
-            )
+    check_ratings(ratings, reward, "every rating of a history")
     return transform_rewards(ratings, reward)
 
 

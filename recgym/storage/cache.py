@@ -8,12 +8,13 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from recgym.errors import StoreError
 from recgym.storage.disk import remove
+from recgym.storage.locks import locked
 from recgym.storage.manifests import states, trust
 from recgym.storage.store import (
     TEMPORARY,
@@ -71,11 +72,19 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
     return {"name": path.name, "size": state.st_size, "mtime_ns": state.st_mtime_ns, "sample": digest.hexdigest()}
 
 
-def entry(kind: str, name: str, key: Mapping[str, Any], build: Callable[[Path], None], *, version: int = 1) -> Path:
+def entry(
+    kind: str,
+    name: str,
+    key: Mapping[str, Any],
+    build: Callable[[Path], None],
+    *,
+    version: int = 1,
+    alone: bool = False,
+) -> Path:
     """Returns the cache folder for `key`, building it first where it is absent, damaged or foreign.
 
     Two processes may build the same entry: each fills its own temporary folder, the first to finish wins, and the other
-    takes the winner's.
+    takes the winner's. With `alone` the other waits for the first instead, and builds only if that one died.
 
     Args:
         kind: What it holds, e.g. `"log"`.
@@ -83,6 +92,7 @@ def entry(kind: str, name: str, key: Mapping[str, Any], build: Callable[[Path], 
         key: Everything the content depends on, as JSON: `fingerprint` of the sources, every option.
         build: Fills the folder it is given.
         version: Format version of what `build` writes.
+        alone: Whether `build` must not run twice at once, as it keeps a state that its next run goes on with.
 
     Raises:
         StoreError: if the cache cannot be written to.
@@ -106,7 +116,11 @@ def entry(kind: str, name: str, key: Mapping[str, Any], build: Callable[[Path], 
             _log.warning("cache entry %s is damaged or foreign and is built again: %s", folder, problem)
         return False
 
-    if not usable(path):
+    if usable(path):
+        return path
+    with locked(path.with_name(f".{path.name}.lock")) if alone else nullcontext():
+        if alone and path.exists() and usable(path):
+            return path
         with atomic_folder(path, keep=usable, replace_any=True, advice=_cache_advice()) as temporary:
             build(temporary)
             write_manifest(temporary, kind, version, wanted)

@@ -141,6 +141,7 @@ def fitted_users(
     """
     key = {"log": identity(log) or log_hash(log), "model": model, "fitted": _FITTED, "options": options}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    is_large = log.n_events > _LARGE
     unfinished = cache.cache_dir() / "unfinished" / digest  # checkpoints, found again by the next process
 
     def build(folder: Path) -> None:
@@ -148,12 +149,13 @@ def fitted_users(
             raise DataError(
                 "users must have been fitted on this machine, got none of these options; gym.make fits them"
             )
-        place = unfinished if log.n_events > _LARGE else None
+        place = unfinished if is_large else None
         fit(log, catalog, model, device=device, folder=place, progress=True, **options).write_into(folder)
         if place is not None:
             shutil.rmtree(place, ignore_errors=True)
 
-    folder = cache.entry(files.KIND, f"{log.name}-{model}", key, build, version=files.VERSION)
+    alone = is_large and _MAY_FIT.get()  # two fits of one model would share what is unfinished
+    folder = cache.entry(files.KIND, f"{log.name}-{model}", key, build, version=files.VERSION, alone=alone)
     users = LearnedUsers.load(folder, device)  # read back even when new: one source of bits
     users.log = log
     return users, folder
