@@ -173,6 +173,7 @@ def _movielens(name: str, reward: str, download: bool, **options: Any) -> Intera
     chosen: dict[str, Any] = {"reward": reward, "order": options["order"], "ties": options["ties"]}
 
     def build(target: Path) -> None:
+        sources.check_zip(files, PUBLISHED[name].remote)
         if options["top_items"] is None and options["min_events"] <= 1:
             write_log(PUBLISHED[name], files, target / "log", **chosen)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +12,9 @@ from typing import BinaryIO
 
 from recgym.datasets.tables.text import Text
 from recgym.datasets.tables.zips import open_member, zip_errors
-from recgym.errors import MissingDataError
+from recgym.errors import HashMismatchError, MissingDataError
 from recgym.storage.cache import cache_dir
-from recgym.storage.download import Remote, fetch
+from recgym.storage.download import Remote, check_hash, fetch
 
 _SITE = "https://files.grouplens.org/datasets/movielens"
 _SHARED = (
@@ -43,8 +44,18 @@ class Published:
         return "shuffle" if self.layout == "csv" else "file"
 
 
+_SHA256 = {  # of the zips, where GroupLens publishes MD5 alone; as the checksums of TensorFlow Datasets have them
+    "ml-latest-small": "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
+    "ml-100k": "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+    "ml-1m": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+    "ml-20m": "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3",
+    "ml-25m": "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa",
+}
+
+
 def _published(name: str, layout: str, lowest: float, size: int, md5: str, licence: str, content: str) -> Published:
-    return Published(name, layout, lowest, Remote(f"{_SITE}/{name}.zip", size, f"md5:{md5}", licence), content)
+    remote = Remote(f"{_SITE}/{name}.zip", size, f"md5:{md5}", licence, sha256=_SHA256[name])
+    return Published(name, layout, lowest, remote, content)
 
 
 PUBLISHED = {
@@ -160,6 +171,21 @@ def locate(published: Published, download: bool = False) -> Files:
         f"nor {downloads_dir() / f'{name}.zip'}; put one of them there, or run `python -m recgym fetch {name}` "
         f"({remote.size / 1e6:,.1f} MB; {remote.licence}), or use the data set 'synthetic', which needs no file"
     )
+
+
+def check_zip(files: Files, remote: Remote) -> None:
+    """Warns where a set lies in a zip that is not the published one; for when a log is made of it, not each time."""
+    if not files.is_zip:
+        return
+    try:
+        check_hash(files.path, remote, "")
+    except HashMismatchError as error:
+        told = str(error).rstrip("; ")
+        warnings.warn(
+            f"{told}; the log is made of what it holds: get the published file unless it is one of your own",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _open_file(path: Path) -> BinaryIO:

@@ -106,10 +106,7 @@ def _read_blocks(
         for name in file.attrs["columns"].split():
             stored = file[name][begin:end]
             if sums is not None and zlib.crc32(np.ascontiguousarray(stored).data) != sums[name][number]:
-                raise StoreError(
-                    f"{path} must hold what was written, got other values of {name!r} in rows {begin} to {end - 1}; "
-                    "it is damaged, export it again"
-                )
+                raise _other_values(path, name, number, step, n_rows)
             columns[name] = _loaded(stored)[max(first - begin, 0) :]
         yield columns
 
@@ -181,29 +178,64 @@ def _fill(
     begun = len(next(iter(sums.values()))) * step
     with (
         tqdm(total=len(rows), initial=begun, desc=title, unit="row", unit_scale=True, disable=None) as bar,
-        ThreadPoolExecutor(1) as syncing,
+        ThreadPoolExecutor(1) as helping,  # it sums and syncs while the next block is made
     ):
         while begun < len(rows):
             first, pending = begun, 0
             with _writing(h5py, path, "r+") as file:
                 columns = {name: file[name] for name in sums}
+                places = {name: (column.id.get_offset(), column[:1].nbytes) for name, column in columns.items()}
                 while begun < len(rows) and pending < _COMMIT:
                     end = min(begun + step, len(rows))
                     for name, column in _formed(rows.block(begun, end), table).items():
                         stored = np.ascontiguousarray(_stored(column))
+                        checksum = helping.submit(zlib.crc32, stored.data)
                         columns[name][begun:end] = stored
-                        sums[name].append(zlib.crc32(stored.data))
+                        sums[name].append(checksum.result())
                     bar.update(end - begun)
                     pending += (end - begun) * width
                     begun = end
                 for column in columns.values():  # what is written when it dies fails without a word
                     column.flush()
-            synced = syncing.submit(sync, path)
-            with _opened(h5py, path) as file:
-                for _ in _read_blocks(file, path, begun, sums, step, first):
-                    pass
+            synced = helping.submit(sync, path)
+            _prove(path, places, sums, step, first, begun)
             synced.result()
             _set_mark(mark, begun, sums)
+
+
+def _prove(
+    path: Path, places: Mapping[str, tuple[int, int]], sums: Mapping[str, list[int]], step: int, first: int, end: int
+) -> None:
+    """Raises a StoreError unless rows `first` to `end` have their checksums in the file; both cores read.
+
+    Args:
+        path: The file; every column lies in one piece of it.
+        places: Of each column, where it begins in the file and the bytes of a row.
+        sums: Checksums of each column, one per `step` rows.
+        step: See there.
+        first: First row to read, one with which a checksum begins.
+        end: Row to stop at.
+    """
+
+    def is_wrong(job: tuple[str, int]) -> bool:
+        name, number = job
+        (begin, width), row = places[name], number * step
+        with open(path, "rb", buffering=0) as file:
+            file.seek(begin + row * width)
+            return zlib.crc32(file.read((min(row + step, end) - row) * width)) != sums[name][number]
+
+    jobs = [(name, number) for number in range(first // step, -(-end // step)) for name in places]
+    with ThreadPoolExecutor(os.cpu_count()) as reading:
+        wrong = [job for job, bad in zip(jobs, reading.map(is_wrong, jobs), strict=True) if bad]
+    if wrong:
+        raise _other_values(path, *wrong[0], step, end)
+
+
+def _other_values(path: Path, name: str, number: int, step: int, end: int) -> StoreError:
+    return StoreError(
+        f"{path} must hold what was written, got other values of {name!r} in rows {number * step} to "
+        f"{min(number * step + step, end) - 1}; it is damaged, export it again"
+    )
 
 
 def _resumed(h5py: Any, path: Path, mark: Path, step: int) -> dict[str, list[int]] | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ VERSION = 2  # 1 had the parts beside items.parquet, users.parquet and manifest.
 ROWS = "rows"
 _PART = 1 << 20  # rows of a file
 _GROUP = 1 << 17  # rows of a row group
+_AHEAD = 32  # pieces that may wait to be hashed
 _DIGEST = ".sha256"  # ending of the hash of a part beside it, until the export is whole
 
 
@@ -37,8 +40,11 @@ def write(rows: Rows, path: Path, catalog: Catalog | None) -> Path:
     store.check_place(path)
     log, size = rows.log, predicted_size(rows, catalog)
     title = f"{path.name}, at most {size / 1e6:,.1f} MB"
-    with unfinished(path, size, rows, catalog, format="parquet", version=VERSION, part=_PART) as folder:
-        names = []
+    about = {"format": "parquet", "version": VERSION, "part": _PART}
+    with ExitStack() as stack, unfinished(path, size, rows, catalog, **about) as folder:
+        names: list[str] = []
+        found: dict[str, Future[str]] = {}
+        reading = stack.enter_context(ThreadPoolExecutor(1))  # parts are read back while the next one is written
         with tqdm(total=len(rows), desc=title, unit="row", unit_scale=True, disable=None) as bar:
             for number, first in enumerate(range(0, len(rows), _PART)):
                 end = min(first + _PART, len(rows))
@@ -47,10 +53,11 @@ def write(rows: Rows, path: Path, catalog: Catalog | None) -> Path:
                     with store.atomic_file(folder / names[-1]) as file:
                         digest = _write_part(rows, first, end, file)
                         file.with_name(names[-1]).with_suffix(_DIGEST).write_text(digest, encoding="utf-8")
+                found[f"{ROWS}/{names[-1]}"] = reading.submit(store.file_hash, folder / names[-1])
                 bar.update(end - first)
         with store.atomic_folder(path) as target:
             (target / ROWS).mkdir()
-            written = {}
+            written, hashes = {}, {name: one.result() for name, one in found.items()}
             for name in names:
                 written[f"{ROWS}/{name}"] = (folder / name).with_suffix(_DIGEST).read_text(encoding="utf-8")
                 os.replace(folder / name, target / ROWS / name)
@@ -60,10 +67,10 @@ def write(rows: Rows, path: Path, catalog: Catalog | None) -> Path:
             written["_items.parquet"] = _write([items], target / "_items.parquet")
             users = {"user_id": item_ids_as_text(log.user_ids)}
             written["_users.parquet"] = _write([users], target / "_users.parquet")
-            about = {"name": log.name, "reward": log.reward, "n_rows": len(rows), "n_items": log.n_items}
-            about |= {"scale": catalog.scale} if catalog is not None else {}
-            about |= rows.options
-            store.write_manifest(target, KIND, VERSION, about, written=written, name=store.HIDDEN)
+            told = {"name": log.name, "reward": log.reward, "n_rows": len(rows), "n_items": log.n_items}
+            told |= {"scale": catalog.scale} if catalog is not None else {}
+            told |= rows.options
+            store.write_manifest(target, KIND, VERSION, told, written=written, found=hashes, name=store.HIDDEN)
     return path
 
 
@@ -120,21 +127,30 @@ def _write(blocks: Iterable[Mapping[str, np.ndarray]], path: Path) -> str:
             raise
         if writer is not None:
             writer.close()
-    return hashed.digest.hexdigest()
+    return hashed.hexdigest()
 
 
 class _Hashed:
-    """A file to write to that keeps the SHA-256 of all that went through it."""
+    """A file to write to; a thread keeps the SHA-256 of all that goes through it."""
 
     closed = False
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.digest = file, hashlib.sha256()
+        self.file, self._digest, self._hashing = file, hashlib.sha256(), ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
 
     def write(self, data: Any) -> int:
         """Writes bytes."""
-        self.digest.update(data)
+        data = bytes(data)  # a copy only of what its owner may write to again
+        self._waiting.append(self._hashing.submit(self._digest.update, data))
+        if len(self._waiting) > _AHEAD:
+            self._waiting.popleft().result()
         return self.file.write(data)
+
+    def hexdigest(self) -> str:
+        """Returns the SHA-256 of what was written; nothing can be any more."""
+        self._hashing.shutdown()
+        return self._digest.hexdigest()
 
     def flush(self) -> None:
         """Hands all that was written to the system."""

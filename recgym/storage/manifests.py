@@ -35,6 +35,7 @@ def write_manifest(
     about: Mapping[str, Any],
     *,
     written: Mapping[str, str] | None = None,
+    found: Mapping[str, str] | None = None,
     name: str = MANIFEST,
 ) -> None:
     """Writes the manifest of `folder`: what it is, and the size and SHA-256 of every file in it. Call it last.
@@ -45,6 +46,7 @@ def write_manifest(
         version: Format version.
         about: Whatever else is to be known of it, as JSON.
         written: SHA-256 of files as they were handed to the disk, by name; what is read now must have the same.
+        found: SHA-256 of files that were read and hashed already, by name; the others are read here.
         name: `MANIFEST` or `HIDDEN`.
 
     Raises:
@@ -60,8 +62,9 @@ def write_manifest(
     largest_first = sorted(own, key=lambda part: -sizes[part])
     with ThreadPoolExecutor(1) as syncing, ThreadPoolExecutor(os.cpu_count()) as hashing:
         synced = [syncing.submit(sync, own[part]) for part in largest_first]  # the disk writes while we count
-        hashes = {part: hashing.submit(file_hash, own[part]) for part in largest_first}
-        files |= {part: {"size": sizes[part], "sha256": hashes[part].result()} for part in own}
+        hashes = {part: hashing.submit(file_hash, own[part]) for part in largest_first if part not in (found or {})}
+        known = {part: one.result() for part, one in hashes.items()} | dict(found or {})
+        files |= {part: {"size": sizes[part], "sha256": known[part]} for part in own}
         for one in synced:
             one.result()
     for part, expected in (written or {}).items():
