@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from agents.embedding_agent import Decisions
 from agents.networks.configs import EmbeddingConfig
-from agents.networks.softmax_loss import sampled_softmax_loss
+from agents.networks.softmax_loss import drawn_items, n_drawn, sampled_softmax_loss
 from agents.networks.whole_batch import mean_of, shares_of
 
 
@@ -38,9 +38,8 @@ def seen_by_critic(
     """
     if config.critic_action == "vector":
         return action
-    if sampled and config.n_negatives > 0:
-        drawn = torch.randint(len(items), (config.n_negatives,), generator=generator, device=items.device)  # (n,)
-        items, shown = items[drawn], shown[drawn]
+    if sampled:
+        items, shown = drawn_items(items, shown, config.n_negatives, generator)
     scores = config.temperature * (action @ items.T).float()  # (..., n_items)
     return (torch.softmax(scores, dim=-1) @ shown).float()  # (..., d)
 
@@ -56,10 +55,11 @@ def imitation_loss(
 
     With `config.n_negatives` it is estimated from that many items drawn uniformly (see `sampled_softmax_loss`).
     """
-    if config.n_negatives == 0:
+    n = n_drawn(config.n_negatives, len(items))
+    if n == 0:
         scores = config.temperature * (action @ items.T).float()  # (B, n_items)
         return functional.cross_entropy(scores, logged, reduction="none")
-    return sampled_softmax_loss(config.temperature * action, items, logged, config.n_negatives, generator)
+    return sampled_softmax_loss(config.temperature * action, items, logged, n, generator)
 
 
 def imitation_of_good(

@@ -31,7 +31,7 @@ from agents.networks.sequence_network import (
     next_scores,
     questions,
 )
-from agents.networks.softmax_loss import sampled_softmax_loss, softmax_loss
+from agents.networks.softmax_loss import catalog_loss
 from agents.networks.whole_batch import shares_of
 from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
@@ -47,7 +47,7 @@ class Config(SequenceConfig):
     core: Literal["transformer", "gru", "lstm", "convolution"] = "transformer"  # what reads the events
     n_layers: int = 2  # of the core
     item_vectors: Literal["learned", "catalog"] = "learned"  # free ones, or a linear map of the catalog's
-    n_negatives: int = 0  # items drawn per batch for the softmax; 0 takes all, for catalogs that allow it
+    n_negatives: int | None = None  # items drawn per batch for the softmax; 0: all, None: all but of large catalogs
     bc_reward: float = 0.0  # a next item counts exp(bc_reward * its reward), over the batch's sum of it
 
     def __post_init__(self) -> None:
@@ -123,7 +123,7 @@ def sequence_update(
         nets: The network to change.
         optimizers: Its optimizer.
         config: Hyperparameters.
-        generator: Random stream that negatives are drawn from; used only if `config.n_negatives` is set.
+        generator: Random stream that negatives are drawn from; see `config.n_negatives`.
         learn: Whether to change anything.
     """
     nets.network.train(learn)
@@ -133,11 +133,7 @@ def sequence_update(
     nets.network.eval()
     targets = batch.targets[asked]  # (N,)
     weights = shares_of(config.bc_reward * batch.rewards[asked])  # (N,): exp(...) over its sum
-    if config.n_negatives == 0:
-        loss = softmax_loss(hidden, table.float(), targets, weights)
-    else:
-        drawn = sampled_softmax_loss(hidden, table.float(), targets, config.n_negatives, generator)  # (N,)
-        loss = (weights * drawn).sum()
+    loss = catalog_loss(hidden, table.float(), targets, weights, config.n_negatives, generator)
     if learn:
         descend(loss, nets.network, optimizers.network, config.max_norm)
     return {"loss": loss.detach()}

@@ -33,7 +33,7 @@ from agents.networks.sequence_network import (
     next_scores,
     questions,
 )
-from agents.networks.softmax_loss import log_softmax_of, softmax_loss
+from agents.networks.softmax_loss import catalog_loss, log_softmax_of
 from agents.networks.whole_batch import even_weights, mean_of
 from agents.training.off_policy import check_correction, gains
 from agents.training.replay import ReplayBuffer
@@ -58,6 +58,7 @@ class Config(SequenceConfig):
     bc_weight: float = 1.0  # weight of imitating the logged item
     gamma: float = 0.0  # discount of the returns; 0 learns from the reward alone
     beta_lr: float = 1e-3  # Adam's step size for the behaviour policy
+    n_negatives: int | None = None  # items drawn per batch for the softmax; 0: all, None: all but of large catalogs
 
     def __post_init__(self) -> None:
         check_correction(self.correction, self.baseline)
@@ -72,6 +73,7 @@ PAPER: dict[str, Any] = {
     "weight_cap": math.exp(3.0),
     "k": 16,
     "gamma": 0.99,
+    "n_negatives": 0,
     "dropout": 0.0,
     "max_norm": None,
     "reward_scale": 1.0,
@@ -128,7 +130,10 @@ class SequenceREINFORCE(ItemAgent):
 
     def step(self, batch: Batch | SequenceBatch, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses."""
-        return sequence_reinforce_update(self.ask(batch), self.nets, self.optimizers, self.config, learn=learn)
+        asked = self.ask(batch)
+        return sequence_reinforce_update(
+            asked, self.nets, self.optimizers, self.config, generator=self.generator, learn=learn
+        )
 
     def ask(self, batch: Batch | SequenceBatch) -> Questions:
         """Returns what came next at each event of a batch; in place of its reward its return, with a `gamma`.
@@ -152,7 +157,13 @@ class SequenceREINFORCE(ItemAgent):
 
 
 def sequence_reinforce_update(
-    batch: Questions, nets: Networks, optimizers: Optimizers, config: Config, *, learn: bool = True
+    batch: Questions,
+    nets: Networks,
+    optimizers: Optimizers,
+    config: Config,
+    *,
+    generator: torch.Generator | None = None,
+    learn: bool = True,
 ) -> dict[str, torch.Tensor]:
     """Makes one step of policy and behaviour policy, or only measures their losses; returns them as 0-d tensors.
 
@@ -161,6 +172,7 @@ def sequence_reinforce_update(
         nets: Networks to change.
         optimizers: One for each.
         config: Hyperparameters.
+        generator: Random stream that items are drawn from, see `config.n_negatives`.
         learn: Whether to change anything.
     """
     nets.network.train(learn)
@@ -174,12 +186,13 @@ def sequence_reinforce_update(
     if learn and config.dropout > 0.0:  # what a decision counts is the policy's, not that of one draw of its units
         with torch.no_grad():
             settled = nets.network(batch.items, table)[asked].float()
-    log_pi = log_softmax_of(settled, table.detach(), items)  # (N,)
-    log_beta = log_softmax_of(state, nets.beta.weight.detach(), items)  # (N,)
+    n = config.n_negatives
+    log_pi = log_softmax_of(settled, table.detach(), items, n, generator)  # (N,)
+    log_beta = log_softmax_of(state, nets.beta.weight.detach(), items, n, generator)  # (N,)
 
     gain, weight, top_k = gains(log_pi, log_beta, returns, config)  # (N,)
-    actor_loss = softmax_loss(hidden, table.float(), items, even * (gain + config.bc_weight))
-    beta_loss = softmax_loss(state, nets.beta.weight, items, even)
+    actor_loss = catalog_loss(hidden, table.float(), items, even * (gain + config.bc_weight), n, generator)
+    beta_loss = catalog_loss(state, nets.beta.weight, items, even, n, generator)
     if learn:
         descend(actor_loss, nets.network, optimizers.network, config.max_norm)
         descend(beta_loss, nets.beta, optimizers.beta, config.max_norm)

@@ -39,7 +39,7 @@ from agents.networks.sequence_network import (
     next_scores,
     steps_of,
 )
-from agents.networks.softmax_loss import expected_vectors, softmax_loss
+from agents.networks.softmax_loss import catalog_loss, drawn_items, expected_vectors
 from agents.networks.twin_critics import TwinCritic, clipped_noise
 from agents.networks.whole_batch import even_weights, mean_of
 from agents.training.train import Run, command, train_agent
@@ -62,6 +62,7 @@ class Config(SequenceConfig):
     noise_clip: float = 0.5  # that noise stays within plus or minus this
     alpha: float = 0.3  # weight of the value term, which is divided by the mean |Q|
     value_after: int = 100  # updates before the value term counts
+    n_negatives: int | None = None  # items drawn per batch for the softmax; 0: all, None: all but of large catalogs
 
     def __post_init__(self) -> None:
         if self.max_length < 2 or self.policy_delay < 1:
@@ -72,6 +73,7 @@ class Config(SequenceConfig):
 PAPER: dict[str, Any] = {
     "gamma": 0.99,
     "alpha": 2.5,
+    "n_negatives": 0,
     "value_after": 0,
     "lr": 3e-4,
     "critic_lr": 3e-4,
@@ -198,7 +200,7 @@ def sequence_td3_bc_update(
     if learn:
         descend(critic_loss, nets.critics, optimizers.critics, config.max_norm)
     if with_actor:
-        losses |= _actor_losses(batch, state, taken, shown, nets, config, with_value, learn)
+        losses |= _actor_losses(batch, state, taken, shown, nets, config, with_value, generator, learn)
         if learn:
             descend(losses["actor_loss"], nets.network, optimizers.network, config.max_norm)
             follow(nets[:2], nets[2:], config.tau)
@@ -213,6 +215,7 @@ def _actor_losses(
     nets: Networks,
     config: Config,
     with_value: bool,
+    generator: torch.Generator | None,
     learn: bool,
 ) -> dict[str, torch.Tensor]:
     """Returns what the actor lowers as "actor_loss", and its parts; `state` (N, width) is what the critics see."""
@@ -220,11 +223,13 @@ def _actor_losses(
     table = nets.network.table()
     action = nets.network(batch.items, table)[taken].float()  # (N, width)
     nets.network.eval()
-    bc_loss = softmax_loss(action, table.float(), batch.targets[taken], even_weights(action))
+    even = even_weights(action)
+    bc_loss = catalog_loss(action, table.float(), batch.targets[taken], even, config.n_negatives, generator)
     if not with_value:
         return {"bc_loss": bc_loss, "actor_loss": bc_loss}
     with frozen(nets.critics):
-        value = nets.critics.first_value(state, expected_vectors(action, table.float(), shown))  # (N,)
+        items, vectors = drawn_items(table.float(), shown, config.n_negatives, generator)
+        value = nets.critics.first_value(state, expected_vectors(action, items, vectors))  # (N,)
     actor_loss = bc_loss - config.alpha * mean_of(value) / scale_of(value)
     return {"bc_loss": bc_loss, "actor_value": mean_of(value), "actor_loss": actor_loss}
 
@@ -246,7 +251,7 @@ def _targets(
     table = nets.network_target.table()
     action = nets.network_target(batch.items, table).float().roll(-1, dims=1)[taken]  # (N, width)
     action = action + clipped_noise(action, config.target_noise, config.noise_clip, generator)
-    expected = expected_vectors(action, table.float(), shown)
+    expected = expected_vectors(action, *drawn_items(table.float(), shown, config.n_negatives, generator))
     next_value = nets.critics_target(hidden.roll(-1, dims=1)[taken], expected).amin(dim=0)  # (N,)
     return rewards + config.gamma * torch.where(goes_on, next_value, 0.0), known
 

@@ -47,7 +47,7 @@ from agents.networks.sequence_network import (
     newest_hidden,
     steps_of,
 )
-from agents.networks.softmax_loss import sampled_softmax_loss, softmax_loss
+from agents.networks.softmax_loss import catalog_loss
 from agents.networks.whole_batch import mean_of, shares_of
 from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
@@ -65,7 +65,7 @@ class Config(SequenceConfig):
     gamma: float = 0.5  # discount per event
     q_weight: float = 0.5  # weight of the critic's loss beside the policy's
     n_negatives: int = 64  # items drawn per batch that were not taken, for the critic
-    policy_negatives: int = 0  # items drawn per batch for the policy's softmax; 0 takes all, for catalogs that allow it
+    policy_negatives: int | None = None  # items drawn per batch for the policy's softmax, as `n_negatives` of others
     negative_weight: float = 1.0  # weight of what the critic learns from them
     advantage_weight: float = 0.5  # how much more the policy learns from what is better than expected; 0 not at all
     advantage_after: int = 500  # updates before advantages count
@@ -80,6 +80,7 @@ class Config(SequenceConfig):
 
 PAPER: dict[str, Any] = {
     "n_negatives": 0,
+    "policy_negatives": 0,
     "advantage_weight": 0.0,
     "q_weight": 1.0,
     "max_norm": None,
@@ -234,11 +235,8 @@ def sqn_update(
         q_loss = q_loss + config.negative_weight * losses["negative_loss"]
     loss = config.q_weight * q_loss
     if not config.critic_only:
-        if config.policy_negatives == 0:
-            losses["policy_loss"] = softmax_loss(states, table.float(), items, weight)
-        else:
-            drawn_loss = sampled_softmax_loss(states, table.float(), items, config.policy_negatives, generator)  # (N,)
-            losses["policy_loss"] = (weight * drawn_loss).sum()
+        asked = config.policy_negatives
+        losses["policy_loss"] = catalog_loss(states, table.float(), items, weight, asked, generator)
         loss = loss + losses["policy_loss"]
     if learn and config.critic_only:
         descend(loss, nets.critic, optimizers.critic, config.max_norm)

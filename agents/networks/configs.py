@@ -26,7 +26,8 @@ class EmbeddingConfig:
     mapper: Literal["inner", "cosine"] = "inner"  # how an action scores items
     temperature: float = 6.0  # sharpness of the softmax over scores
     critic_action: Literal["expected_item", "vector"] = "expected_item"  # what critics see of an action
-    n_negatives: int = 0  # items drawn for each softmax over items while learning; 0 takes all, if the catalog allows
+    # Items drawn for each softmax over items while learning; 0 takes all, None all but of catalogs above `LARGE`.
+    n_negatives: int | None = None
     reward_scale: float | None = None  # what networks see rewards multiplied by; None: the log's largest becomes 1
     reward_range: tuple[float, float] | None = None  # known bounds of the log's: value targets stay within their sum
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32

@@ -9,6 +9,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+LARGE = 10_000  # items of a catalog up to which a softmax takes all by default: a few updates a second of two cores
+DRAWN = 1_000  # items drawn of a larger one
 _NUMBERS = {"cpu": 1 << 19, "cuda": 1 << 26}  # scores made at a time
 
 
@@ -29,6 +31,44 @@ def softmax_loss(
     """
     loss: torch.Tensor = _SoftmaxLoss.apply(hidden, items, targets, weights)
     return loss
+
+
+def n_drawn(asked: int | None, n_items: int) -> int:
+    """Returns how many items a softmax is estimated from, 0 for all: as asked, else all but of large catalogs.
+
+    Example:
+        >>> n_drawn(None, LARGE), n_drawn(None, LARGE + 1), n_drawn(0, 10 * LARGE)
+        (0, 1000, 0)
+    """
+    if asked is not None:
+        return asked
+    return 0 if n_items <= LARGE else DRAWN
+
+
+def catalog_loss(
+    hidden: torch.Tensor,
+    items: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    asked: int | None,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    """Returns `softmax_loss`, or its estimate by `sampled_softmax_loss` from `n_drawn(asked, n_items)` items."""
+    n = n_drawn(asked, len(items))
+    if n == 0:
+        return softmax_loss(hidden, items, targets, weights)
+    return (weights * sampled_softmax_loss(hidden, items, targets, n, generator)).sum()
+
+
+def drawn_items(
+    items: torch.Tensor, shown: torch.Tensor, asked: int | None, generator: torch.Generator | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns both tables (n_items, ...), or the same `n_drawn(asked, n_items)` rows of each, drawn uniformly."""
+    n = n_drawn(asked, len(items))
+    if n == 0:
+        return items, shown
+    drawn = torch.randint(len(items), (n,), generator=generator, device=items.device)  # (n,)
+    return items[drawn], shown[drawn]
 
 
 def sampled_softmax_loss(
@@ -60,14 +100,24 @@ def sampled_softmax_loss(
 
 
 @torch.no_grad()
-def log_softmax_of(hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def log_softmax_of(
+    hidden: torch.Tensor,
+    items: torch.Tensor,
+    targets: torch.Tensor,
+    asked: int | None = 0,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     """Returns the log probability (N,) of the targets under the softmax over items of hidden @ items.T; no gradient.
 
     Args:
         hidden: What asks (N, width).
         items: What is asked for (n_items, width).
         targets: Item indices (N,) int64.
+        asked: How many items it is estimated from, as of `n_drawn`.
+        generator: Random stream of the draw.
     """
+    if n := n_drawn(asked, len(items)):
+        return -sampled_softmax_loss(hidden, items, targets, n, generator)
     found = torch.empty(len(hidden), device=hidden.device)
     size = _rows_at_a_time(items)
     for first in range(0, len(hidden), size):

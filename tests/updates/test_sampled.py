@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from agents import DDPG, SQN, SequenceModel
+from agents import BCQ, DDPG, SAC, SQN, TD3, SequenceModel, SequenceREINFORCE, SequenceTD3BC
 from agents.ddpg import Config
 from agents.losses import imitation_loss, seen_by_critic
-from agents.networks.softmax_loss import sampled_softmax_loss
+from agents.networks import softmax_loss
+from agents.networks.softmax_loss import DRAWN, LARGE, n_drawn, sampled_softmax_loss
 from recgym.batches import FrameBatches
 from recgym.datasets import synthetic
 from recgym.embeddings import svd
@@ -94,13 +95,29 @@ def log():
     return synthetic(n_users=80, n_items=60)
 
 
+def test_large_catalogs_are_drawn_from_unless_all_are_asked_for():
+    assert [n_drawn(None, n) for n in (10, LARGE, LARGE + 1)] == [0, 0, DRAWN]
+    assert [n_drawn(asked, LARGE + 1) for asked in (0, 7)] == [0, 7]
+    assert {make.presets["paper"]["policy_negatives" if make is SQN else "n_negatives"] for make in SEQUENCES} == {0}
+
+
+SEQUENCES = (SQN, SequenceTD3BC, SequenceREINFORCE)
+
+
+@pytest.mark.parametrize("make", [*SEQUENCES, SequenceModel, DDPG, TD3, SAC, BCQ])
+def test_learners_draw_from_large_catalogs_by_themselves(make, log, monkeypatch):
+    monkeypatch.setattr(softmax_loss, "LARGE", log.n_items - 1)
+    monkeypatch.setattr(softmax_loss, "DRAWN", 16)
+    test_learners_never_score_the_whole_catalog_when_they_draw(make, None, log)
+
+
 @pytest.mark.parametrize(
     ("make", "option"), [(SQN, "policy_negatives"), (SequenceModel, "n_negatives"), (DDPG, "n_negatives")]
 )
-def test_learners_never_score_the_whole_catalog_when_they_draw(make, option, log, monkeypatch):
+def test_learners_never_score_the_whole_catalog_when_they_draw(make, option, log):
     """No matrix product of an update is as wide as the catalog."""
     catalog = svd(log, dim=8)
-    agent = make(catalog, frame_size=5, seed=0, device="cpu", **{option: 16})
+    agent = make(catalog, frame_size=5, seed=0, device="cpu", **({option: 16} if option else {}))
     batch = (
         next(iter(agent.batches(log, 8))) if hasattr(agent, "batches") else next(iter(FrameBatches(log, 5, 16, seed=0)))
     )
