@@ -276,6 +276,26 @@ def test_logs_of_late_answers_are_refused():
         collect(policy, env, n_sessions=2)
 
 
+BAD = [
+    ({"leave_by": 5}, r"leave_by must be one of cirs, easyrl4rec, or \[window, most\], got 5"),
+    ({"leave_by": ["a", 1]}, "window must be an integer of at least 1, got 'a'"),
+    ({"context": 5}, r"context must be a list of some of \('user', .*\), got 5"),
+    ({"user_features": 3}, "user_features must be 'all' or names, got 3"),
+    ({"pool": "growing", "pool_start": 0}, "pool_start must be a number from .* to 1, got 0"),
+    ({"pool": "growing", "pool_span": 2.5}, "pool_span must be an integer of at least 1, got 2.5"),
+    ({"pool": "growing", "pool_by": "day"}, r"pool_by must be one of \('step', 'session'\), got 'day'"),
+    ({"delay": 1.5}, "delay must be a whole number of at least 0, got 1.5"),
+    ({"behaviours": ["click"], "world": "boredom"}, r"behaviours must be weights by name, got \['click'\]"),
+    ({"category": 3, "leave_by": "cirs"}, "leave_by needs items with categories, got 3 among"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=str)
+def test_bad_options(options, message):
+    with pytest.raises(DataError, match=message):
+        make_vector_env(1, **SMALL, **options)
+
+
 OPTIONS = {
     "all of a log": {
         "leave_by": [3, 1], "pool": "turning", "pool_start": 0.8, "delay": 2, "repeats": "allow", "k": 2,

@@ -11,8 +11,9 @@ from recgym.evaluation import floors, planning
 from recgym.evaluation.evaluate import SessionReturns
 from recgym.log import InteractionLog
 from recgym.rng import RowRandom
-from recgym.users import ReplayUsers, SimulatedUsers
-from recgym.users.behaviours.base import Items, Luck, Part
+from recgym.users import DRRUsers, ReplayUsers, SimulatedUsers, assortment
+from recgym.users.behaviours.base import Items, Luck, Part, Shown
+from recgym.users.behaviours.boredom import Boredom
 from recgym.users.behaviours.choice import PositionBased
 from recgym.users.behaviours.patience import Patience
 from recgym.users.behaviours.ratings import Ratings
@@ -201,6 +202,43 @@ def test_a_poor_answer_is_shown_where_a_miss_is_worse(clicks, shown):
     items = np.arange(n_items)[None]
     found = users.best_slates(state, items, 2, -1.0)
     assert {int(log.item_ids[column]) for column in found[0]} == shown
+
+
+def test_liked_candidates_are_hidden_where_misses_earn_more():
+    """A miss that earns 2 is better than a like that earns 1: the slate leaves the liked ones out."""
+    log = make_log()
+    users = DRRUsers(log, 5, known=log, n_candidates=24, share=0.5)
+    state, _ = users.start(RowRandom.from_seeds([0]), slice(None), 5)
+    for miss_reward, liked in ((0.0, True), (2.0, False)):
+        columns = users.best_slates(state, state.shown, 2, miss_reward)
+        found = np.isin(np.take_along_axis(state.shown, columns, axis=1), state.liked)
+        assert (found == liked).all()
+
+
+@pytest.mark.parametrize("law", [assortment.by_place, assortment.in_cascade])
+def test_what_is_not_offered_leaves_a_place_empty(law):
+    """Of three items one is offered: it stands on top, and no column, 3, in the second place."""
+    chance, gain = np.array([[0.9, 0.5, 0.8]]), np.ones((1, 3))
+    assert law(chance, gain, np.array([[False, True, False]]), 2).tolist() == [[1, 3]]
+    assert assortment.by_first(gain, np.array([[False, True, False]]), 2).tolist() == [[1, 3]]
+    share = assortment.by_share(chance, np.ones((1, 1)), gain, np.array([[False, True, False]]), 2)
+    assert share.tolist() == [[1, 3]]
+
+
+def test_boredom_begins_anew_and_does_not_add_up():
+    """Bored for 3 slates of a topic, and bored again at the next: 3 slates are left, not 5."""
+    part = Boredom(limit=1, window=9, lasts=3)
+    items = Items.of(np.ones((2, 1)), [0, 1])
+    own = part.start(items, np.zeros(1, dtype=np.int64), ONE)
+    slate = np.array([[0]])
+    said = {"vectors": np.ones((1, 1, 1)), "topic": items.topic[slate], "quality": np.zeros((1, 1))}
+    shown = Shown(np.zeros(1), np.ones((1, 1)), slate, slate < 2, answered=slate == 0, worth=np.ones((1, 1)), **said)
+    left = []
+    for answered in (True, True, False, False, False):
+        own = part.update(own, shown._replace(answered=np.array([[answered]])), ONE)
+        left.append(own[0, -2:].tolist())
+    assert left == [[3, 0], [3, 0], [2, 0], [1, 0], [0, 0]]
+    assert [bar.value.tolist() for bar in part.story(own)] == [[0.0], [0]]
 
 
 def test_greed_is_not_the_ceiling_where_misses_cost():

@@ -42,7 +42,8 @@ class Context:
     """
 
     def __init__(self, names: Sequence[str], users: UserModel, catalog: Catalog, frame_size: int) -> None:
-        names = [names] if isinstance(names, str) else list(names)
+        if not isinstance(names, list | tuple):
+            raise DataError(f"context must be a list of some of {CONTEXT}, got {names!r}; give e.g. ['time']")
         for name in names:
             check_choice("context", name, CONTEXT)
         self.names, self.users, self.catalog = names, users, catalog

@@ -170,7 +170,7 @@ class RecVectorEnv(VectorEnv):
         self.action, self.observation, self.repeats = action, observation, repeats
         self.old_keys, self.candidate_infos = old_keys, candidate_infos
         self.miss_reward, self.delay = miss_reward, delay
-        self.context = [context] if isinstance(context, str) else list(context)
+        self.context = [context] if isinstance(context, str) else context
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode

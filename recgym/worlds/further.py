@@ -75,7 +75,7 @@ def further(
 def _repetition(asked: str | Sequence[int]) -> tuple[int, int]:
     if isinstance(asked, str) and asked in REPETITIONS:
         return REPETITIONS[asked]
-    if isinstance(asked, str) or len(asked) != 2:
+    if not isinstance(asked, list | tuple) or len(asked) != 2:
         raise DataError(
             f"leave_by must be one of {', '.join(REPETITIONS)}, or [window, most], got {asked!r}; choose one of them"
         )
@@ -104,7 +104,9 @@ def _features(
     log: Any = getattr(users, "log", None)
     every: Mapping[str, np.ndarray] = {} if log is None else (everyone() if everyone else log).users
     own = {name: np.asarray(log.users[name]) for name in every if name in log.users}
-    named = [asked] if isinstance(asked, str) else list(asked)
+    named: Any = [asked] if isinstance(asked, str) else asked
+    if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+        raise DataError(f"user_features must be 'all' or names, got {asked!r}; give e.g. ['age']")
     names = [name for name in own if _tells(own[name])] if asked == "all" else named
     unknown = [name for name in names if name not in own]
     if unknown or not names:
