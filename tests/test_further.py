@@ -55,6 +55,18 @@ def test_users_leave_by_repetition():
     assert leaves([[0, 1]], 1, 0, k=2) == 1 and leaves([[0, 2], [2, 0]], 1, 0, k=2) == 2
 
 
+def test_what_worlds_tell_besides_is_told_through_traits():
+    """The day that infos tell of a world of visits is the same with a trait around its users that changes nothing."""
+    given = {"n_users": 20, "n_items": 40, "action": "item"}
+    plain, around = (
+        gym.make_vec("recgym/Retention-v0", num_envs=2, **given, **more) for more in ({}, {"leave_by": [40, 39]})
+    )
+    assert_same(plain.reset(seed=0)[1], around.reset(seed=0)[1], "infos of a reset")
+    for _ in range(6):
+        action = plain.action_space.sample()
+        assert_same(plain.step(action)[1:], around.step(action)[1:], "a step")
+
+
 def test_published_repetitions_stand_at_every_id():
     for name, gone in (("cirs", [1, 2]), ("easyrl4rec", [1, 3]), ([4, 1], None)):
         env = gym.make("recgym/Boredom-v0", disable_env_checker=True, **SMALL, n_topics=4, leave_by=name)

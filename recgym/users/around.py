@@ -15,7 +15,6 @@ from recgym.options import check_choice, check_sizes, check_within, is_number, i
 from recgym.rng import RowRandom, uniforms
 from recgym.users.base import Opening, Response, UserModel
 
-_OF_STATE = ("expected_rewards", "expected_answers", "best_slates", "when", "story")  # methods that are given a state
 _POOL, _FUNNEL = 1 << 20, 1 << 21  # random streams: of the items, and of the answers
 REPETITIONS = {
     "cirs": (1, 0),
@@ -55,10 +54,11 @@ class Around:
         if name == "users" or name.startswith("__"):
             raise AttributeError(name)
         found = getattr(self.users, name)
-        return partial(self._of_inner, found) if name in _OF_STATE else found
+        return partial(self._of_inner, found) if callable(found) else found
 
-    def _of_inner(self, asked: Any, state: Beside, *given: Any, **options: Any) -> Any:
-        return asked(self.inner(state), *given, **options)
+    def _of_inner(self, asked: Any, *given: Any, **options: Any) -> Any:
+        """Returns what a method of the inner model says, which knows its own states only."""
+        return asked(*(self.inner(one) if isinstance(one, Beside) else one for one in given), **options)
 
     def inner(self, state: Beside) -> Any:
         """Returns the state of the inner model."""
