@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from conftest import make_catalog, make_log
+from test_learned_users import hand_made
 
 from recgym.catalog import Catalog
 from recgym.envs.env import RecEnv, RecVectorEnv
@@ -15,7 +16,9 @@ from recgym.users import DRRUsers, ReplayUsers, SimulatedUsers, assortment
 from recgym.users.behaviours.base import Items, Luck, Part, Shown
 from recgym.users.behaviours.boredom import Boredom
 from recgym.users.behaviours.choice import PositionBased
+from recgym.users.behaviours.influence import Influence
 from recgym.users.behaviours.patience import Patience
+from recgym.users.behaviours.penalties import SimilarityPenalty
 from recgym.users.behaviours.ratings import Ratings
 from recgym.users.behaviours.watching import WatchBudget
 
@@ -116,6 +119,16 @@ def test_item_means_are_damped_by_five_events():
 
     scores = ranking.scores(History(np.array([[2]]), np.zeros((1, 1)), np.array([0])))[0]
     assert scores[0] / scores[1] == pytest.approx((1 + 10 / 3) / 7 / ((1 + 10 / 3) / 6), rel=1e-6)
+
+
+def test_the_verdict_says_how_far_one_list_for_everyone_goes():
+    """Chance 2, the item mean 5, greed 6: three quarters."""
+    rows = [
+        floors.Floor("x", name, mean, mean, mean, 9) for name, mean in (("random", 2), ("item mean", 5), ("greedy", 6))
+    ]
+    said = "; the same list for everyone, best items first, earns 75 % of what greed does above chance"
+    assert floors.verdict(rows) == f"whether planning pays was not measured{said}"
+    assert floors.verdict(rows[::2]) == "whether planning pays was not measured"
 
 
 def test_the_best_of_several_has_a_wider_interval():
@@ -239,6 +252,37 @@ def test_boredom_begins_anew_and_does_not_add_up():
         left.append(own[0, -2:].tolist())
     assert left == [[3, 0], [3, 0], [2, 0], [1, 0], [0, 0]]
     assert [bar.value.tolist() for bar in part.story(own)] == [[0.0], [0]]
+
+
+def test_one_item_is_like_nobody_and_who_answers_nothing_stays_the_same():
+    """A slate of one item and an empty place has no penalty of likeness; taste moves by answers alone, to the bit."""
+    items = Items.of(np.eye(3), [0, 1, 2])
+    slate = np.array([[0, 3]])
+    said = {"vectors": items.vectors[slate], "topic": items.topic[slate], "quality": np.zeros((1, 2))}
+    taste = np.array([[0.1, 0.2, 0.7]])
+    shown = Shown(np.zeros(1), taste, slate, slate < 3, answered=slate > 9, worth=np.ones((1, 2)), **said)
+    appeal = np.array([[0.3, -np.inf]])
+    assert SimilarityPenalty(2.0).appeal(np.zeros((1, 0)), shown, appeal).tolist() == appeal.tolist()
+    assert Influence(0.9).move(np.zeros((1, 0)), shown, taste, ONE).tolist() == taste.tolist()
+
+
+def test_who_knows_more_than_half_opens_no_session():
+    """Of 40 items; the people of the log have 14, 18, 9, 25, 30 and 12."""
+    log = make_log()
+    assert hand_made(log).knowing(log).servable.tolist() == [0, 1, 2, 5]
+
+
+def test_what_an_answer_is_worth_where_the_lowest_level_is_a_miss():
+    """Levels -0.5 (a miss), 0 and 1: an item earns P(1), and is answered with probability 1 - P(-0.5)."""
+    log = make_log()
+    model = hand_made(log, misses=True)
+    state, _ = model.start(RowRandom.from_seeds([0, 1]), slice(None), 5, np.array([0, 3]))
+    items = np.tile(np.arange(40), (2, 1))
+    chance, worth = model.expected_answers(state, items)
+    levels = model.probabilities(np.array([0, 3]), items)  # (2, 40, 3)
+    assert np.allclose(chance, 1.0 - levels[..., 0], atol=1e-6)
+    assert np.allclose(chance * worth, levels[..., 2], atol=1e-5)
+    assert np.allclose(model.expected_rewards(state, items), levels[..., 2], atol=1e-5)
 
 
 def test_greed_is_not_the_ceiling_where_misses_cost():

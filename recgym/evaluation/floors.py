@@ -230,13 +230,22 @@ def verdict(floors: list[Floor]) -> str:
     """Returns in words whether planning pays, by the row `planning`."""
     gap = next((floor for floor in floors if floor.policy == "planning"), None)
     if gap is None:
-        return "whether planning pays was not measured"
+        return f"whether planning pays was not measured{_of_everyone(floors)}"
     if gap.how == _BEST:
         return "planning does not pay: no answer depends on what was shown before, so greed is the best there is"
     if gap.low > 0:
         return f"planning pays: the best known policy earns {gap.interval} more than the greedy one"
     more = "nobody known earns more than greed" if gap.mean <= 0 else "hardly anybody known earns more than greed"
     return f"planning does not pay, as far as is known: {more}, the best by {gap.interval}"
+
+
+def _of_everyone(floors: list[Floor]) -> str:
+    """Returns in words how far one list for everyone goes, where that is known: what is left is personal."""
+    means = {floor.policy: floor.mean for floor in floors}
+    if not {"random", "item mean", "greedy"} <= set(means) or means["greedy"] <= means["random"]:
+        return ""
+    share = (means["item mean"] - means["random"]) / (means["greedy"] - means["random"])
+    return f"; the same list for everyone, best items first, earns {100 * share:.0f} % of what greed does above chance"
 
 
 def _popularity(env: RecVectorEnv) -> Popularity:
