@@ -39,6 +39,7 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
         environments.info,
     ),
     ("fetch", "Downloads a published data set into the cache folder and checks its hash.", data.add_name, data.fetch),
+    ("data", data.HELP, data.add_actions, None),
     (
         "generate",
         "Writes a log of the shape of MovieLens-20M, of any size, to measure with.",

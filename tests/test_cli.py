@@ -36,6 +36,8 @@ COMMANDS = [
     ["export-model"],
     ["serve"],
     ["sweep"],
+    ["data"],
+    ["data", "prepare"],
     ["fidelity"],
     ["floors"],
     ["cache"],

@@ -5,8 +5,40 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from recgym import data_source
+
 if TYPE_CHECKING:
     from recgym.data_source import DataSource
+
+
+HELP = "Prepares logs that are larger than one process, in parts."
+
+
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands below `data`."""
+    actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    text = "Makes a log of Parquet files in parts of users, by several processes or a cluster; goes on where it was."
+    action = actions.add_parser("prepare", help=text, description=text)
+    data_source.add_arguments(action)
+    action.add_argument("--out", required=True, help="folder to write; `--data FOLDER --option part=3` opens one part")
+    action.add_argument("--parts", type=int, default=64, help="of about equally many events (default: %(default)s)")
+    action.add_argument("--n-jobs", type=int, default=1, help="processes that work at a time (default: %(default)s)")
+    action.add_argument("--engine", default="processes", help="processes, or ray for a cluster (default: %(default)s)")
+    action.set_defaults(run=prepare)
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Makes a log in parts."""
+    from recgym.datasets.partitioned import prepare
+
+    source = data_source.source_of(options)
+    how = {"n_parts": options.parts, "n_jobs": options.n_jobs, "engine": options.engine, "tell": _said}
+    print(f"{prepare(source.dataset, options.out, **how, **source.options)}: a log in {options.parts} parts")
+    return 0
+
+
+def _said(text: str) -> None:
+    print(text, flush=True)
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:

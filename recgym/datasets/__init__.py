@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +269,9 @@ def _saved(source: Any, options: Mapping[str, Any]) -> InteractionLog | None:
     read = {"log": InteractionLog.open, "log parts": InteractionLog.from_parquet}.get(kind)
     if read is None:
         raise DataError(f"a folder must hold a log or a table, got {kind!r} at {folder}; name the log it was made from")
-    known = {"min_events": 1, "top_items": None}
+    known: dict[str, Any] = {"min_events": 1, "top_items": None}
+    if kind == "log parts" and "part" in given:
+        read = partial(InteractionLog.from_parquet, part=given.pop("part"))
     if set(given) - set(known):
         raise OptionError(
             f"a saved log has its columns already: its options must be among {', '.join(known)}, got "

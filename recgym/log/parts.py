@@ -57,17 +57,41 @@ def write_parts(log: LogColumns, folder: Path, n_parts: int) -> None:
     with store.atomic_folder(folder) as target:
         items = {"item_id": log.item_ids, **({} if log.titles is None else {"title": log.titles})}
         items |= {f"item_features/{name}": column for name, column in log.item_features.items()}
-        _write(target / "items.parquet", items, dtypes)
-        for part, (first, last) in enumerate(pairwise(borders)):
-            users = {"user_id": log.user_ids[first:last], "n_events": log.lengths[first:last]}
-            users |= {f"users/{name}": column[first:last] for name, column in log.users.items()}
-            _write(target / f"users-{part:05d}.parquet", users, dtypes)
-            _write_events(log, target / f"part-{part:05d}.parquet", first, last, dtypes)
+        for part, users in enumerate(pairwise(borders)):
+            write_part(log, target, part, users, dtypes)
         about = {
             **{"name": log.name, "reward": log.reward, "reward_range": log.reward_range},
             **{"is_tail": log.is_tail, "source": dict(log.source)},
         }
-        store.write_manifest(target, KIND, VERSION, {**about, "first_users": borders, "dtypes": dtypes})
+        write_manifest_of(target, about, borders, dtypes, items)
+
+
+def write_part(
+    log: LogColumns, target: Path, part: int, users: tuple[int, int], dtypes: dict[str, str], n_before: int = 0
+) -> None:
+    """Writes one part into a folder that is being made, and the types of its columns into `dtypes`.
+
+    Args:
+        log: Where the events are.
+        target: The folder.
+        part: Number of the part.
+        users: The first user of the log that is in it, and the one behind the last.
+        dtypes: Filled.
+        n_before: Users of the whole log that stand before the first of this one.
+    """
+    first, last = users
+    columns = {"user_id": log.user_ids[first:last], "n_events": log.lengths[first:last]}
+    columns |= {f"users/{name}": column[first:last] for name, column in log.users.items()}
+    _write(target / f"users-{part:05d}.parquet", columns, dtypes)
+    _write_events(log, target / f"part-{part:05d}.parquet", first, last, dtypes, n_before)
+
+
+def write_manifest_of(
+    target: Path, about: Mapping[str, Any], first_users: list[int], dtypes: dict[str, str], items: Mapping[str, Any]
+) -> None:
+    """Writes items and manifest of a folder whose parts are there."""
+    _write(target / "items.parquet", items, dtypes)
+    store.write_manifest(target, KIND, VERSION, {**about, "first_users": first_users, "dtypes": dtypes})
 
 
 def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
@@ -103,7 +127,7 @@ def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
     }
 
 
-def _write_events(log: LogColumns, path: Path, first: int, last: int, dtypes: dict[str, str]) -> None:
+def _write_events(log: LogColumns, path: Path, first: int, last: int, dtypes: dict[str, str], n_before: int) -> None:
     """Writes the events of users `first` to `last`, a row group at a time."""
     from pyarrow import parquet
 
@@ -114,7 +138,8 @@ def _write_events(log: LogColumns, path: Path, first: int, last: int, dtypes: di
         rows = slice(row, min(row + _ROWS, end))
         users = np.searchsorted(log.offsets, np.arange(rows.start, rows.stop), side="right") - 1
         table = _table(
-            {"user": users.astype(np.int32), **{name: column[rows] for name, column in columns.items()}}, dtypes
+            {"user": (users + n_before).astype(np.int32), **{name: column[rows] for name, column in columns.items()}},
+            dtypes,
         )
         writer = writer or parquet.ParquetWriter(path, table.schema, write_page_checksum=True)
         writer.write_table(table)
