@@ -236,7 +236,7 @@ class _Work:
         with atomic_folder(out) as target:
             for folder in folders:
                 for path in folder.glob("*.parquet"):
-                    shutil.copy(path, target / path.name)
+                    _linked(path, target / path.name)
             first_users = [0, *np.cumsum([about["n_users"] for about in abouts]).tolist()]
             about = {"name": out.name, "reward": abouts[0]["reward"], "reward_range": (min(lows), max(highs))}
             about |= {"is_tail": False, "source": source}
@@ -326,6 +326,14 @@ def _plain(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.array(column.to_pylist(), dtype=np.str_)
     raise DataError(f"ids of a log made in parts must be whole numbers or text, got {kind}; cast them")
+
+
+def _linked(path: Path, target: Path) -> None:
+    """Gives a file a second name, or copies it where that cannot be."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy(path, target)
 
 
 @contextmanager

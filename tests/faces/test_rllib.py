@@ -1,7 +1,7 @@
 """RLlib makes our environments by their string on workers that never imported us, as a native batch.
 
 PPOConfig().environment("recgym:recgym/Synthetic-Frame-v0", env_config={"action": "item"}).env_runners(
-    num_env_runners=1, num_envs_per_env_runner=8, gym_env_vectorize_mode="vector_entry_point")
+    num_env_runners=2, num_envs_per_env_runner=8, gym_env_vectorize_mode="vector_entry_point")
 """
 
 import os
@@ -51,7 +51,7 @@ def trained(config):
         algorithm.stop()
 
 
-@pytest.mark.parametrize("n_runners", [0, 1])
+@pytest.mark.parametrize("n_runners", [0, 2])
 @pytest.mark.parametrize("action", ["item", "embedding"])
 def test_ppo_trains(action, n_runners):
     config = configured(PPOConfig(), n_runners, action=action)
@@ -61,6 +61,15 @@ def test_ppo_trains(action, n_runners):
     assert sampled["episode_len_mean"] <= 5 and np.isfinite(sampled["episode_return_mean"])
     if n_runners == 0:
         assert isinstance(runner.env.unwrapped, RecVectorEnv) and runner.env.unwrapped.num_envs == 4
+
+
+def test_rows_of_runners_have_the_seeds_that_the_docs_say():
+    algorithm = configured(PPOConfig(), 2, action="item").build_algo()
+    try:
+        seeds = algorithm.env_runner_group.foreach_env_runner(lambda runner: runner._seed, local_env_runner=False)
+    finally:
+        algorithm.stop()
+    assert seeds == [1, 2]  # and rows of a batch count on from there: see docs/scale.md
 
 
 def test_sac_trains_on_a_remote_runner():
