@@ -46,7 +46,8 @@ def configured(config, n_runners, **options):
 def trained(config):
     algorithm = config.build_algo()
     try:
-        return algorithm.train(), algorithm.env_runner
+        seeds = algorithm.env_runner_group.foreach_env_runner(lambda runner: runner._seed, local_env_runner=False)
+        return algorithm.train(), algorithm.env_runner, seeds
     finally:
         algorithm.stop()
 
@@ -55,7 +56,9 @@ def trained(config):
 @pytest.mark.parametrize("action", ["item", "embedding"])
 def test_ppo_trains(action, n_runners):
     config = configured(PPOConfig(), n_runners, action=action)
-    result, runner = trained(config.training(train_batch_size=64, minibatch_size=32, num_epochs=1))
+    size = 64 * max(n_runners, 1)  # rows x fragments x runners
+    result, runner, seeds = trained(config.training(train_batch_size=size, minibatch_size=32, num_epochs=1))
+    assert seeds == list(range(1, n_runners + 1))  # and rows of a batch count on from there: see docs/scale.md
     sampled = result["env_runners"]
     assert sampled["num_env_steps_sampled"] >= 64
     assert sampled["episode_len_mean"] <= 5 and np.isfinite(sampled["episode_return_mean"])
@@ -63,19 +66,10 @@ def test_ppo_trains(action, n_runners):
         assert isinstance(runner.env.unwrapped, RecVectorEnv) and runner.env.unwrapped.num_envs == 4
 
 
-def test_rows_of_runners_have_the_seeds_that_the_docs_say():
-    algorithm = configured(PPOConfig(), 2, action="item").build_algo()
-    try:
-        seeds = algorithm.env_runner_group.foreach_env_runner(lambda runner: runner._seed, local_env_runner=False)
-    finally:
-        algorithm.stop()
-    assert seeds == [1, 2]  # and rows of a batch count on from there: see docs/scale.md
-
-
 def test_sac_trains_on_a_remote_runner():
     config = configured(SACConfig(), 1, action="embedding")
     config.training(train_batch_size_per_learner=16, num_steps_sampled_before_learning_starts=32)
-    result, _ = trained(config.reporting(min_sample_timesteps_per_iteration=64))
+    result, *_ = trained(config.reporting(min_sample_timesteps_per_iteration=64))
     assert result["num_env_steps_sampled_lifetime"] >= 32
 
 
