@@ -48,7 +48,7 @@ class Engine:
         ray, tune = _ray()
         if not ray.is_initialized():
             given = {} if self.address else {"include_dashboard": False}
-            ray.init(address=self.address, log_to_driver=False, ignore_reinit_error=True, **given)
+            ray.init(address=self.address or "local", log_to_driver=False, ignore_reinit_error=True, **given)
         storage = self.storage if "://" in self.storage else str(Path(self.storage).resolve())
         runnable = tune.with_resources(trial, {"cpu": self.cpus, "gpu": self.gpus})
         path = f"{storage}/{name}"
