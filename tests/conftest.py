@@ -91,7 +91,8 @@ def trained_run(tmp_path_factory):
     """A run folder of an agent that has learned a little of the small world, with titles and features."""
     import dataclasses
 
-    from agents import DDPG, checkpoint
+    from agents import DDPG
+    from agents.training import checkpoint
     from agents.training.train import fit
     from recgym.batches import FrameBatches
 

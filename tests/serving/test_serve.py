@@ -5,6 +5,8 @@ import json
 import random
 import shutil
 import signal
+import socket
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from servers import in_process, in_thread, recommend, until
 
 import agents
 import recgym
-from agents import checkpoint
+from agents.training import checkpoint
+from recgym.__main__ import main
 from recgym.commands.runs import load_served
 from recgym.serving.served import Served
 
@@ -44,7 +47,7 @@ def test_only_the_run_folder_is_needed(trained_run, agent, tmp_path):
     shutil.copytree(trained_run, there)
     expected = [(one[0], pytest.approx(one[1], abs=1e-5)) for one in agents_list(agent, HISTORY)]
     token = {"RECGYM_RELOAD_TOKEN": "a token of some length"}
-    with in_process(there, "--wait-ms", "400", env=token) as (address, process):
+    with in_process(there, "--wait-ms", "200", env=token) as (address, process):
         answer = recommend(address, history=HISTORY, k=10)
         assert [(item["id"], item["score"]) for item in answer.json()["items"]] == expected
         first = answer.json()["model"]
@@ -72,6 +75,27 @@ def test_only_the_run_folder_is_needed(trained_run, agent, tmp_path):
 
 def agents_list(agent, history, k=10):
     return recgym.recommend(agent, history, k, with_scores=True)
+
+
+def test_what_keeps_a_server_from_starting_is_said(trained_run, tmp_path, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", str(trained_run), "--port", str(taken.getsockname()[1])]) == 1
+    assert "must be free to listen at, got" in capsys.readouterr().err
+    for options, message in (
+        ([str(tmp_path)], "must hold a checkpoint, got none"),
+        ([str(trained_run), "--epsilon", "0.1"], "epsilon must come with --explore, got 0.1 alone"),
+        ([str(trained_run), "--explore", "0"], "temperature must be above 0"),
+        ([str(trained_run), "--limit", "0"], "limit in 0..600, got 2 and 0"),
+        ([str(trained_run), "--log", str(trained_run)], "with nothing but what recgym wrote"),
+    ):
+        assert main(["serve", "--port", "0", *options]) == 1
+        assert message in capsys.readouterr().err, message
+    monkeypatch.setenv("RECGYM_RELOAD_TOKEN", "short")
+    assert main(["serve", str(trained_run)]) == 1
+    assert "RECGYM_RELOAD_TOKEN must have at least 16 letters, got 5" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve", str(trained_run)]) == 1
+    assert 'pip install "recgym[serve]"' in capsys.readouterr().err
 
 
 # -- what can be asked for ---------------------------------------------------------------------------------------------
