@@ -20,7 +20,7 @@ from recgym.serving.measures import Measures
 from recgym.serving.requests import Answer, Event, Recommend, shown
 from recgym.serving.served import Asked, Listed, Served, rank
 
-_REMEMBERED = 100_000  # newest lists whose items are remembered, to refuse answers about others
+_REMEMBERED = 20_000  # newest lists whose items are remembered, to refuse answers about others
 
 
 @dataclass(frozen=True)
