@@ -137,3 +137,22 @@ def test_without_faiss_one_is_told_what_to_install(clustered, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(RecgymError, match=r"must have faiss installed, got none; pip install recgym\[ann\]"):
         EmbeddingActions(clustered, 1, "l2", 100)
+
+
+def test_a_query_by_itself_finds_what_it_finds_among_others():
+    """The one row of a single environment goes a shorter way; near ties, equal items and blocked ones come out alike."""
+    draw = np.random.default_rng(5)
+    items = draw.normal(size=(300, 8)).astype(np.float32)
+    items[7] = items[3]
+    items[9] = items[3] * np.float32(1 + 1e-7)
+    search = ExactSearch(items)
+    queries = np.concatenate([draw.normal(size=(40, 8)), items[[3, 7, 9]], np.zeros((1, 8))]).astype(np.float32)
+    blocked = draw.random((len(queries), 300)) < 0.3
+    blocked[0] = True
+    for mask in (None, blocked):
+        together = search.largest(queries, 1, mask)
+        for row in range(0 if mask is None else 1, len(queries)):
+            alone = search.largest(queries[row : row + 1], 1, None if mask is None else mask[row : row + 1])
+            assert alone.items.shape == alone.scores.shape == (1, 1)
+            assert alone.items[0, 0] == together.items[row, 0]
+    assert search.largest(queries[:1], 1, blocked[:1]).scores[0, 0] == -np.inf  # nothing is allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
@@ -59,6 +60,8 @@ class ExactSearch:
 
     def largest(self, queries: np.ndarray, k: int, blocked: Any = None) -> Found:
         """Returns the k items of largest score that are not blocked; see `Search`."""
+        if len(queries) == k == 1:
+            return self._nearest(queries, blocked)
         n = len(self.items)
         n_tiles = -(-n // max(_NARROWEST, _TILE // len(queries)))
         edges = np.linspace(0, n, n_tiles + 1).astype(np.int64)
@@ -68,6 +71,21 @@ class ExactSearch:
             scores = self._products(queries, self.items[start:end])  # (B, w)
             best.add(scores, int(start), None if blocked is None else blocked[:, start:end])
         return best.found(lambda rows, items: self._precise(queries, rows, items))
+
+    def _nearest(self, query: np.ndarray, blocked: Any) -> Found:
+        """Returns the item of largest score for one query (1, d): little more than the product with the table."""
+        scores = self.items @ query[0]  # (n_items,)
+        best = scores.argmax()
+        if blocked is not None and blocked[0, best]:
+            scores[blocked[0]] = -np.inf
+            best = scores.argmax()
+        doubt = self._doubt * math.sqrt(float(query[0].astype(np.float64) @ query[0]))
+        near = (scores >= scores[best] - np.float32(doubt)).nonzero()[0]  # ascending
+        if blocked is not None:
+            near = near[~blocked[0, near]]
+        if len(near) > 1:  # too close to call: as everywhere, by double precision and then by index
+            best = near[self._precise(query, np.zeros(len(near), dtype=np.int64), near).argmax()]
+        return Found(np.array([[best]]), scores[best].reshape(1, 1))
 
     def scores(self, queries: np.ndarray) -> np.ndarray:
         """Returns the score of every item (B, n_items) float32, right up to rounding."""
