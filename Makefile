@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SPREAD ?= -n 2 --dist worksteal
 MATRIX := test-gymnasium-1.1.1 test-gymnasium-1.2.2 test-gymnasium-1.4.0
 
-.PHONY: demo test test-slow test-faults test-gpu test-matrix test-faces $(MATRIX) check lint format clean
+.PHONY: demo test test-slow test-faults test-gpu gpu-report test-matrix test-faces $(MATRIX) check lint format clean
 
 demo: $(READY)  ## train and evaluate on the embedded data, print the table, write plots into demo/
 	$(PY) -m benchmarks.demo
@@ -22,6 +22,10 @@ test-faults: $(READY)  ## write errors, flipped bits, mutated files and kills
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(PY) -m pytest -m gpu
+
+gpu-report: $(READY)  ## tests and speed on a CUDA device, in minutes; rows go to benchmarks/results/speed_gpu.csv
+	$(PY) -m pytest -m gpu
+	$(PY) -m benchmarks.speed gpu
 
 test-matrix: $(MATRIX)  ## the contracts under each Gymnasium
 

@@ -22,6 +22,7 @@ SUBJECTS = {  # subject -> modules that make its rows
     "agents": ("benchmarks.speed_agents", "benchmarks.speed_softmax"),
     "data": ("benchmarks.speed_data", "benchmarks.speed_batches"),
     "envs": ("benchmarks.speed_envs",),
+    "gpu": ("benchmarks.speed_gpu",),
     "serving": ("benchmarks.speed_serving",),
     "users": ("benchmarks.speed_users",),
 }

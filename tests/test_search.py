@@ -140,7 +140,7 @@ def test_without_faiss_one_is_told_what_to_install(clustered, monkeypatch):
 
 
 def test_a_query_by_itself_finds_what_it_finds_among_others():
-    """The one row of a single environment goes a shorter way; near ties, equal items and blocked ones come out alike."""
+    """The one row of a single environment goes a shorter way; near ties, equals and blocked ones come out alike."""
     draw = np.random.default_rng(5)
     items = draw.normal(size=(300, 8)).astype(np.float32)
     items[7] = items[3]
