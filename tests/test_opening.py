@@ -169,5 +169,5 @@ def test_opening_cold_and_warm(tmp_path):
     cold, warm, many = process(), process(), process(10)
     print(f"{ROWS} rows: cold {cold}, warm {warm}, ten {many}")
     assert warm["new"] < 100 and cold["new"] < 2500
-    assert warm["cpu"] - warm["imported"] < 2.0  # processor time, of a machine that does other things; 0.5 s alone
+    assert warm["cpu"] < 3.0  # processor time with all imports, as the machine may be busy; 0.75 s was seen
     assert many["again"][-1] - many["again"][1] < 10
