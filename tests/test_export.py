@@ -144,6 +144,28 @@ def test_parquet_is_read_with_pandas(log, tmp_path):
     assert json.loads((tmp_path / "parts" / "_manifest.json").read_text())["about"]["n_rows"] == len(frame)
 
 
+def test_parquet_of_earlier_releases_is_read(log, tmp_path):
+    """Version 1: parts beside items.parquet, users.parquet and a manifest without a seal."""
+    whole = tmp_path / "parts"
+    export.to_parquet(log, whole, frame_size=F)
+    wanted = next(export.read(whole, batch_size=10**6))
+    manifest = json.loads((whole / "_manifest.json").read_text())
+    (whole / "_manifest.json").unlink()
+    for name in list(manifest["files"]):
+        older = name.removeprefix("rows/").removeprefix("_")
+        (whole / name).rename(whole / older)
+        manifest["files"][older] = manifest["files"].pop(name)
+    (whole / "rows").rmdir()
+    del manifest["seal"]
+    (whole / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
+    found = next(export.read(whole, batch_size=10**6))
+    assert set(found) == set(wanted) and all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    part = whole / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(StoreError, match=r"part-00000\.parquet"):
+        next(export.read(whole))
+
+
 def played(env, policy, n_sessions):
     """The decisions of sessions as the environment shows them, one step at a time: what `collect` logs, done again."""
     rows = []

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from recgym.catalog import Catalog
+from recgym.errors import StoreError
 from recgym.export.rows import Columns, Rows
 from recgym.export.unfinished import item_ids_as_text, rebatched, unfinished
 from recgym.storage import store
+from recgym.storage.manifests import DISK
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +30,7 @@ VERSION = 2  # 1 had the parts beside items.parquet, users.parquet and manifest.
 ROWS = "rows"
 _PART = 1 << 20  # rows of a file
 _GROUP = 1 << 17  # rows of a row group
-_AHEAD = 32  # pieces that may wait to be hashed
+_PIECE = 1 << 22  # bytes read back at a time
 _DIGEST = ".sha256"  # ending of the hash of a part beside it, until the export is whole
 
 
@@ -41,10 +40,9 @@ def write(rows: Rows, path: Path, catalog: Catalog | None) -> Path:
     log, size = rows.log, predicted_size(rows, catalog)
     title = f"{path.name}, at most {size / 1e6:,.1f} MB"
     about = {"format": "parquet", "version": VERSION, "part": _PART}
-    with ExitStack() as stack, unfinished(path, size, rows, catalog, **about) as folder:
+    with unfinished(path, size, rows, catalog, **about) as folder:
         names: list[str] = []
-        found: dict[str, Future[str]] = {}
-        reading = stack.enter_context(ThreadPoolExecutor(1))  # parts are read back while the next one is written
+        found: dict[str, str] = {}  # hashes of parts that were read back just now
         with tqdm(total=len(rows), desc=title, unit="row", unit_scale=True, disable=None) as bar:
             for number, first in enumerate(range(0, len(rows), _PART)):
                 end = min(first + _PART, len(rows))
@@ -53,24 +51,24 @@ def write(rows: Rows, path: Path, catalog: Catalog | None) -> Path:
                     with store.atomic_file(folder / names[-1]) as file:
                         digest = _write_part(rows, first, end, file)
                         file.with_name(names[-1]).with_suffix(_DIGEST).write_text(digest, encoding="utf-8")
-                found[f"{ROWS}/{names[-1]}"] = reading.submit(store.file_hash, folder / names[-1])
+                    found[f"{ROWS}/{names[-1]}"] = digest
                 bar.update(end - first)
         with store.atomic_folder(path) as target:
             (target / ROWS).mkdir()
-            written, hashes = {}, {name: one.result() for name, one in found.items()}
+            written = {}
             for name in names:
                 written[f"{ROWS}/{name}"] = (folder / name).with_suffix(_DIGEST).read_text(encoding="utf-8")
                 os.replace(folder / name, target / ROWS / name)
             items = {"item_id": item_ids_as_text(log.item_ids)}
             items |= {"title": log.titles.astype(object)} if log.titles is not None else {}
             items |= {"vector": catalog.embeddings} if catalog is not None else {}
-            written["_items.parquet"] = _write([items], target / "_items.parquet")
+            found["_items.parquet"] = _write([items], target / "_items.parquet")
             users = {"user_id": item_ids_as_text(log.user_ids)}
-            written["_users.parquet"] = _write([users], target / "_users.parquet")
+            found["_users.parquet"] = _write([users], target / "_users.parquet")
             told = {"name": log.name, "reward": log.reward, "n_rows": len(rows), "n_items": log.n_items}
             told |= {"scale": catalog.scale} if catalog is not None else {}
             told |= rows.options
-            store.write_manifest(target, KIND, VERSION, told, written=written, found=hashes, name=store.HIDDEN)
+            store.write_manifest(target, KIND, VERSION, told, written=written, found=found, name=store.HIDDEN)
     return path
 
 
@@ -109,56 +107,30 @@ def _write_part(rows: Rows, first: int, end: int, path: Path) -> str:
 
 
 def _write(blocks: Iterable[Mapping[str, np.ndarray]], path: Path) -> str:
-    """Writes blocks of columns as the row groups of a file; returns the SHA-256 of what was handed to the disk."""
+    """Writes blocks of columns as the row groups of a file, and returns its SHA-256.
+
+    The file is made in memory, so that what is read back can be compared with it: that costs a copy, not a second hash.
+
+    Raises:
+        StoreError: if another file is read back than was written.
+    """
+    import pyarrow as pa
     from pyarrow import parquet
 
-    writer = None
-    with open(path, "wb") as file:
-        hashed = _Hashed(file)
-        try:
-            for block in blocks:
-                table = _table(block)
-                writer = writer or parquet.ParquetWriter(hashed, table.schema, write_page_checksum=True)
-                writer.write_table(table)
-        except BaseException:
-            if writer is not None:
-                with suppress(Exception):  # else it closes itself later, after the file
-                    writer.close()
-            raise
-        if writer is not None:
-            writer.close()
-    return hashed.hexdigest()
-
-
-class _Hashed:
-    """A file to write to; a thread keeps the SHA-256 of all that goes through it."""
-
-    closed = False
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self._digest, self._hashing = file, hashlib.sha256(), ThreadPoolExecutor(1)
-        self._waiting: deque[Future[None]] = deque()
-
-    def write(self, data: Any) -> int:
-        """Writes bytes."""
-        data = bytes(data)  # a copy only of what its owner may write to again
-        self._waiting.append(self._hashing.submit(self._digest.update, data))
-        if len(self._waiting) > _AHEAD:
-            self._waiting.popleft().result()
-        return self.file.write(data)
-
-    def hexdigest(self) -> str:
-        """Returns the SHA-256 of what was written; nothing can be any more."""
-        self._hashing.shutdown()
-        return self._digest.hexdigest()
-
-    def flush(self) -> None:
-        """Hands all that was written to the system."""
-        self.file.flush()
-
-    def close(self) -> None:
-        """Ends the writing; whoever opened the file closes it."""
-        self.flush()
+    sink, writer = pa.BufferOutputStream(), None
+    for block in blocks:
+        table = _table(block)
+        writer = writer or parquet.ParquetWriter(sink, table.schema, write_page_checksum=True)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+    made = memoryview(sink.getvalue()).cast("B")
+    path.write_bytes(made)
+    with open(path, "rb") as file:
+        same = all(file.read(_PIECE) == made[at : at + _PIECE] for at in range(0, len(made), _PIECE))
+    if not same or path.stat().st_size != len(made):
+        raise StoreError(f"{path} must hold what was written, got other bytes; {DISK}")
+    return hashlib.sha256(made).hexdigest()
 
 
 def _table(columns: Mapping[str, np.ndarray]) -> pa.Table:

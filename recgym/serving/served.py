@@ -14,7 +14,7 @@ from recgym.errors import DataError, RecgymError
 from recgym.evaluation.scoring import as_scores, best_items, padded
 from recgym.frames import History
 from recgym.options import nearest
-from recgym.rewards import transform_rewards
+from recgym.rewards import check_ratings, transform_rewards
 from recgym.scorers import Popularity, check_scorer
 from recgym.serving.exploring import Explorer, Shown
 
@@ -123,6 +123,7 @@ class Served:
                 f"ratings must be {what}, got {wrong[0]!r} ({len(wrong)} of {len(given)}); this run was trained with "
                 f"rewards {self.reward!r}"
             )
+        check_ratings(given, self.reward, "every rating")
         found: list[float] = transform_rewards(given, self.reward).tolist()
         return found
 
@@ -220,7 +221,7 @@ def liked_rating(reward: str) -> Any:
     """
     kind, _, argument = reward.partition(":")
     if kind in ("scaled", "recnn"):
-        return 5.0
+        return float(argument or 5)
     if kind in ("binary", "sign"):
         return float(argument)
     if kind == "label":
