@@ -6,6 +6,7 @@ divergence weighed by `kl_weight`) and 4.2; Haarnoja et al. (2018), arXiv:1812.0
 First `pretrain` on logged slates and clicks, then `fit_online`: the actor chooses a latent point, the frozen decoder
 makes a slate of it, place by place the likeliest item that may be shown and is not in it yet. Critics judge the points.
 Where we differ:
+- Item embeddings of the autoencoder begin with the items' vectors, not at random: that takes a hundredth of the log.
 - States are the last slates, each as the mean vector of its clicked items, that of all its items and its share of
   clicks, in a row; the paper's come from a GRU over learned item embeddings. Frames must hold whole slates, misses
   with reward 0, as in `recgym/SlateBoredom-v0`.
@@ -59,19 +60,18 @@ class Config(FrameConfig):
 
 
 class SlateVAE(nn.Module):
-    """An autoencoder of slates and clicks, over item embeddings of its own.
+    """An autoencoder of slates and clicks, over item embeddings that begin with the items' vectors.
 
     Args:
-        n_items: Items; index n_items is an empty place.
+        table: Item vectors, padding last (n_items + 1, d).
         k: Places.
         latent_dim: Width of a latent point.
-        width: Width of item embeddings.
         hidden: Width of the first hidden layer; the second has half.
     """
 
-    def __init__(self, n_items: int, k: int, latent_dim: int, width: int = 20, hidden: int = 256) -> None:
+    def __init__(self, table: torch.Tensor, k: int, latent_dim: int, hidden: int = 256) -> None:
         super().__init__()
-        self.items, half = nn.Embedding(n_items + 1, width), hidden // 2
+        self.items, width, half = nn.Embedding.from_pretrained(table.clone(), freeze=False), table.shape[1], hidden // 2
         into, out = [k * (width + 1), hidden, half], [latent_dim, half, hidden, k * (width + 1)]
         self.encoder = nn.Sequential(*_layers(into), nn.ReLU(), nn.Linear(half, 2 * latent_dim))
         self.decoder = nn.Sequential(*_layers(out))
@@ -129,7 +129,7 @@ def make_networks(table: torch.Tensor, frame_size: int, config: Config) -> Netwo
     state_dim = frame_size // config.k * (2 * table.shape[1] + 1)
     critics = TwinCritic(*(Critic(state_dim, config.latent_dim, config.hidden) for _ in range(2)))
     return Networks(
-        SlateVAE(len(table) - 1, config.k, config.latent_dim),
+        SlateVAE(table, config.k, config.latent_dim),
         GaussianActor(state_dim, config.latent_dim, config.hidden),
         critics,
         copy.deepcopy(critics),

@@ -152,15 +152,16 @@ class SlateQ(ItemAgent):
 
     @torch.no_grad()
     def act(self, history: History, *, explore: bool = False, allowed: Any = None) -> torch.Tensor:
-        """Returns slates (B, k) int64: those it thinks best, or with `explore` now and then ones drawn at random."""
+        """Returns slates (B, k) int64, or items (B,) if k=1: the best, or with `explore` now and then any at random."""
         slates = self.slates(history, allowed)
         if not explore:
-            return slates
+            return slates[:, 0] if self.k == 1 else slates
         drawn = torch.rand(len(slates), self.catalog.n_items, generator=self.generator, device=self.device)
         if allowed is not None:
             drawn = drawn.masked_fill(~to_tensor(allowed, self.device), -1.0)
         some = torch.rand(len(slates), 1, generator=self.generator, device=self.device) < self.config.epsilon
-        return torch.where(some, drawn.topk(self.k, dim=1).indices, slates)
+        slates = torch.where(some, drawn.topk(self.k, dim=1).indices, slates)
+        return slates[:, 0] if self.k == 1 else slates
 
     def step(self, batch: Any, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update on a `SlateBatch`, or only measures its losses."""

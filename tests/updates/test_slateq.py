@@ -129,3 +129,14 @@ def test_models_of_stable_baselines3_show_slates():
     first = agent.scores(history).argmax(dim=1)
     assert torch.equal(agent.slates(history)[:, 0], first)
     assert (agent.slates(history, np.arange(60)[None].repeat(2, 0) < 9) < 9).all()
+
+
+def test_of_slates_of_one_it_shows_items():
+    form = FORM | {"n_users": 30, "n_items": 20, "horizon": 8}
+    env = make_vector_env(4, world="boredom", **form)
+    agent = SlateQ(env.catalog, k=1, choice="independent", device="cpu", hidden=8)
+    fit_online(agent, env, 8, batch_size=8, warm_up=8)
+    history = recgym.History(np.full((3, 10), 20), np.zeros((3, 10), np.float32), np.zeros(3, int))
+    assert torch.equal(agent.act(history), agent.scores(history).argmax(dim=1)) and agent.updates > 0
+    alone = make_vector_env(4, world="boredom", **form | {"autoreset_mode": "Disabled"})
+    assert recgym.evaluate_sessions(agent, alone, n_sessions=4).lengths.mean() == 8
