@@ -13,7 +13,7 @@ import argparse
 import copy
 import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,12 @@ def run(name: str) -> None:
             put([row_of(name, "SlateQ", seed, measured(env, agent), greedy, step, seconds)])
 
 
+def said_of(row: Mapping[str, str], names: Sequence[str] = ("mean", "low", "high")) -> str:
+    """Returns a number of a row and its interval."""
+    mean, low, high = (float(row[name]) for name in names)
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
 def table(given: list[dict[str, str]]) -> str:
     """Returns the rows as Markdown: per world what is known, what the agent earns, and the share of the gap."""
     lines = [
@@ -166,13 +172,13 @@ def table(given: list[dict[str, str]]) -> str:
         of = {row["policy"]: row for row in mine if row["policy"] != "SlateQ"}
         seeds = [row for row in mine if row["policy"] == "SlateQ"]
         best = max((row for row in of.values()), key=lambda row: float(row["mean"]))
-        said = [f"{of[one]['mean']} [{of[one]['low']}, {of[one]['high']}]" for one in ("random", "greedy")]
-        said.append(f"{best['policy']} {best['mean']} [{best['low']}, {best['high']}]")
+        said = [said_of(of[one]) for one in ("random", "greedy")]
+        said.append(f"{best['policy']} {said_of(best)}")
         gap = float(best["mean"]) - float(of["greedy"]["mean"])
         if seeds:
             means = np.array([float(row["mean"]) for row in seeds])
-            said.append(", ".join(f"{row['mean']} [{row['low']}, {row['high']}]" for row in seeds))
-            said.append(", ".join(f"{row['over_greedy']} [{row['over_low']}, {row['over_high']}]" for row in seeds))
+            said.append(", ".join(map(said_of, seeds)))
+            said.append(", ".join(said_of(row, ("over_greedy", "over_low", "over_high")) for row in seeds))
             closed = (means - float(of["greedy"]["mean"])) / gap if gap > 0 else np.full(len(means), np.nan)
             said += [f"{closed.mean():.2f} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"]
             said.append(", ".join(row["seconds"] for row in seeds))

@@ -28,4 +28,4 @@ def test_rows_are_made_once_and_make_the_page(tmp_path, monkeypatch):
     rl_gain.write_page(page, path)
     text = page.read_text()
     assert "old" not in text and text.startswith("before\n") and text.endswith("\nafter\n")
-    assert f"| Boredom | {next(row['mean'] for row in made if row['policy'] == 'random')}" in text
+    assert f"| Boredom | {rl_gain.said_of(next(row for row in made if row['policy'] == 'random'))} |" in text
