@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent
 PATH, PAGE = ROOT / "results" / "rl_gain.csv", ROOT.parent / "docs" / "rl-gain.md"
 COLUMNS = ("world", "policy", "seed", "mean", "low", "high", "over_greedy", "over_low", "over_high", "step", "seconds")
 MARKS = ("<!-- rl-gain -->", "<!-- /rl-gain -->")
-_LOOKS, _VALID, _TEST, _LUCK = 10, 128, 200, 5
+_TEST, _LUCK = 200, 5
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class World:
     config: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     n_steps: int = 2_000
+    rows: int = 64  # sessions side by side
+    buffer_size: int = 50_000
+    looks: int = 4  # at sessions with training people, in a training
+    n_valid: int = 64  # of these sessions
     seeds: int = 3
 
 
@@ -55,8 +59,19 @@ WORLDS = {
         _SMALL | {"k": 3, "reward_scale": 0.25},
         {"k": 3, "frame_size": 100},
         2_500,
+        looks=10,
+        n_valid=128,
     ),
-    "Retention": World("recgym/Retention-v0", ("satisfying",), _SMALL | {"k": 3, "reward_scale": 1.0}, n_steps=1_000),
+    "Retention": World("recgym/Retention-v0", ("satisfying",), _SMALL | {"k": 3, "gamma": 0.995, "reward_scale": 0.2}),
+    "SlateBoredom": World(
+        "recgym/SlateBoredom-v0",
+        ("diverse",),
+        {"gamma": 0.8, "hidden": 128, "tau": 0.02, "lr": 1e-3, "k": 10, "reward_scale": 0.3, "choice": "independent"},
+        n_steps=600,
+        rows=32,
+        buffer_size=20_000,
+        looks=5,
+    ),
     "Boredom": World(
         "recgym/Boredom-v0",
         ("rotating",),
@@ -77,19 +92,20 @@ def trained(world: World, seed: int) -> tuple[Any, int, float]:
     """Returns SlateQ as it was where it earned most in validation sessions, the step of that, and the seconds."""
     from agents import SlateQ, fit_online
 
-    env, valid = env_of(world, 64, "train", "SameStep"), env_of(world, 64, "train", "Disabled")
+    env, valid = env_of(world, world.rows, "train", "SameStep"), env_of(world, 64, "train", "Disabled")
     agent = SlateQ(env.catalog, frame_size=env.frame_size, seed=seed, device="cpu", **world.config)
     best: dict[str, Any] = {"return": -np.inf}
     start = time.perf_counter()
 
     def look(step: int, metrics: Mapping[str, Any]) -> None:
-        if step % (world.n_steps // _LOOKS) == 0:
-            earned = float(recgym.evaluate_sessions(agent, valid, n_sessions=_VALID, seed=77).returns.mean())
+        if step % (world.n_steps // world.looks) == 0:
+            earned = float(recgym.evaluate_sessions(agent, valid, n_sessions=world.n_valid, seed=77).returns.mean())
             print(f"  seed {seed}, step {step}: {earned:.2f}", flush=True)
             if earned > best["return"]:
                 best.update(step=step, state=copy.deepcopy(agent.state_dict()), **{"return": earned})
 
-    fit_online(agent, env, world.n_steps, look, seed=1_000_000 * (seed + 1), buffer_size=50_000, warm_up=5_000)
+    sizes = {"buffer_size": world.buffer_size, "warm_up": 5_000}
+    fit_online(agent, env, world.n_steps, look, seed=1_000_000 * (seed + 1), **sizes)
     seconds = time.perf_counter() - start
     agent.load_state_dict(best["state"])
     return agent, best["step"], seconds

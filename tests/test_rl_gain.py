@@ -7,11 +7,9 @@ from benchmarks import rl_gain
 
 def test_rows_are_made_once_and_make_the_page(tmp_path, monkeypatch):
     small = {"n_users": 40, "n_items": 30, "horizon": 4}
-    world = replace(rl_gain.WORLDS["Boredom"], options=small, n_steps=6, seeds=1)
+    world = replace(rl_gain.WORLDS["Boredom"], options=small, n_steps=6, looks=1, n_valid=2, seeds=1)
     monkeypatch.setattr(rl_gain, "WORLDS", {"Boredom": world})
     monkeypatch.setattr(rl_gain, "_TEST", 4)
-    monkeypatch.setattr(rl_gain, "_VALID", 2)
-    monkeypatch.setattr(rl_gain, "_LOOKS", 1)
     monkeypatch.setattr(rl_gain, "PATH", path := tmp_path / "rows.csv")
     rl_gain.run("Boredom")
     made = rl_gain.rows()
