@@ -104,8 +104,8 @@ def trained(world: World, seed: int) -> tuple[Any, int, float]:
             if earned > best["return"]:
                 best.update(step=step, state=copy.deepcopy(agent.state_dict()), **{"return": earned})
 
-    sizes = {"buffer_size": world.buffer_size, "warm_up": 5_000}
-    fit_online(agent, env, world.n_steps, look, seed=1_000_000 * (seed + 1), **sizes)
+    size, begin = world.buffer_size, 1_000_000 * (seed + 1)
+    fit_online(agent, env, world.n_steps, look, seed=begin, buffer_size=size, warm_up=5_000)
     seconds = time.perf_counter() - start
     agent.load_state_dict(best["state"])
     return agent, best["step"], seconds
