@@ -11,8 +11,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from recgym.storage.locks import locked
 from recgym.storage.store import atomic_file
@@ -23,6 +27,17 @@ COLUMNS = (
     *("protocol", "config", "data_hash", "commit", "dirty", "versions", "finished", "key"),
 )
 Row = dict[str, str]
+_RUN = (("agent", pa.string()), ("seed", pa.int32()))
+_BESIDE = {
+    "units": pa.schema([*_RUN, ("metric", pa.string()), ("unit", pa.int32()), ("value", pa.float64())]),
+    "curves": pa.schema([*_RUN, ("point", pa.int32()), ("name", pa.string()), ("value", pa.float64())]),
+}
+# Units ascend by ones, which their differences say in a tenth of the bytes.
+_PACKED: Any = {
+    "compression": "zstd",
+    "use_dictionary": ["agent", "seed", "metric", "name", "value"],
+    "column_encoding": {"unit": "DELTA_BINARY_PACKED", "point": "DELTA_BINARY_PACKED"},
+}
 
 
 @dataclass(frozen=True)
@@ -65,11 +80,117 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What stands beside the rows of a suite, in one Parquet file each: values per unit, and learning curves.
+
+    | file | columns |
+    |---|---|
+    | `units/SUITE.parquet` | `agent`, `seed`, `metric`, `unit`, `value`; in its metadata what is said of each run |
+    | `curves/SUITE.parquet` | `agent`, `seed`, `point`, `name`, `value` |
+
+    Attributes:
+        folder: Where the rows are.
+        suite: The stem of their file's name.
+    """
+
+    folder: Path
+    suite: str
+
+    def put_units(
+        self, agent: str, seed: int, values: Mapping[str, tuple[np.ndarray, np.ndarray]], about: object = None
+    ) -> None:
+        """Stores a run's (units, values) by metric, in the place of those of the same agent and seed.
+
+        Args:
+            agent: Its name.
+            seed: Its seed.
+            values: By metric: unit indices (n,) and their values (n,).
+            about: What is said of the run, as JSON.
+        """
+        sizes = [len(units) for units, _ in values.values()]
+        new = {
+            "metric": np.repeat(list(values), sizes),
+            "unit": np.concatenate([units for units, _ in values.values()]).astype(np.int32),
+            "value": np.concatenate([numbers for _, numbers in values.values()]).astype(np.float64),
+        }
+        self._put("units", agent, seed, new, about)
+
+    def units(self, agent: str, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Returns a run's (units, values) by metric; empty where it has none."""
+        found = self._of("units", agent, seed)
+        names = found["metric"].to_numpy(zero_copy_only=False)
+        units, values = found["unit"].to_numpy(), found["value"].to_numpy()
+        return {str(name): (units[names == name], values[names == name]) for name in dict.fromkeys(names.tolist())}
+
+    def abouts(self, agent: str) -> dict[int, Any]:
+        """Returns what is said of the runs of an agent, by seed."""
+        said = self._said(self._read("units"))
+        return {seed: about for (name, seed), about in sorted(said.items()) if name == agent}
+
+    def put_curve(self, agent: str, seed: int, points: Sequence[Mapping[str, float]]) -> None:
+        """Stores a learning curve, in the place of that of the same agent and seed."""
+        names = list(points[0])
+        new = {
+            "point": np.repeat(np.arange(len(points), dtype=np.int32), len(names)),
+            "name": np.array(names * len(points)),
+            "value": np.array([float(point[name]) for point in points for name in names]),
+        }
+        self._put("curves", agent, seed, new, None)
+
+    def curve(self, agent: str, seed: int) -> list[dict[str, float]]:
+        """Returns the points of a learning curve, or nothing where there is none."""
+        points: dict[int, dict[str, float]] = {}
+        for row in self._of("curves", agent, seed).to_pylist():
+            points.setdefault(row["point"], {})[row["name"]] = row["value"]
+        return [points[place] for place in sorted(points)]
+
+    def _path(self, what: str) -> Path:
+        return self.folder / what / f"{self.suite}.parquet"
+
+    def _read(self, what: str) -> pa.Table:
+        path = self._path(what)
+        return pq.read_table(path) if path.exists() else pa.table(dict.fromkeys(_BESIDE[what].names, ()), _BESIDE[what])
+
+    def _of(self, what: str, agent: str, seed: int) -> pa.Table:
+        path, schema = self._path(what), _BESIDE[what]
+        if not path.exists():
+            return self._read(what)
+        return pq.read_table(path, filters=[("agent", "=", agent), ("seed", "=", seed)]).cast(schema)
+
+    @staticmethod
+    def _said(table: pa.Table) -> dict[tuple[str, int], Any]:
+        said = json.loads((table.schema.metadata or {}).get(b"runs", b"[]"))
+        return {(agent, seed): about for agent, seed, about in said}
+
+    def _put(self, what: str, agent: str, seed: int, new: Mapping[str, np.ndarray], about: object) -> None:
+        path = self._path(what)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(f".{path.name}.lock")):
+            before = self._read(what)
+            others = pc.invert(pc.and_(pc.equal(before["agent"], agent), pc.equal(before["seed"], seed)))
+            n_rows = len(new["value"])
+            added = pa.table({"agent": [agent] * n_rows, "seed": [seed] * n_rows, **new}, _BESIDE[what])
+            table = pa.concat_tables([before.filter(others).cast(_BESIDE[what]), added])
+            said = self._said(before) | ({} if about is None else {(agent, seed): about})
+            order = sorted([name, number, one] for (name, number), one in said.items())
+            text = json.dumps(order, sort_keys=True)
+            with atomic_file(path) as temporary:
+                pq.write_table(
+                    table.sort_by([("agent", "ascending"), ("seed", "ascending")]).replace_schema_metadata(
+                        {"runs": text}
+                    ),
+                    temporary,
+                    compression="zstd",
+                    compression_level=19,
+                )
+
+
+@dataclass(frozen=True)
 class Results:
     """The rows of one suite, its values per user and its learning curves.
 
     Attributes:
-        path: The CSV file. Values per user stand in `units/` beside it, learning curves in `curves/`.
+        path: The CSV file. Values per user and learning curves stand `Beside` it.
     """
 
     path: Path
@@ -104,37 +225,31 @@ class Results:
 
     # -- beside the rows ---------------------------------------------------------------------------------------------
 
-    def _beside(self, folder: str, agent: str, seed: int, ending: str) -> Path:
-        name = "".join(letter if letter.isalnum() else "_" for letter in f"{self.path.stem}-{agent}")
-        return self.path.parent / folder / f"{name}-seed{seed}.{ending}"
+    @property
+    def beside(self) -> Beside:
+        """Values per user and learning curves."""
+        return Beside(self.path.parent, self.path.stem)
 
     def put_units(self, agent: str, seed: int, values: Mapping[str, Mapping[int, float]]) -> None:
         """Stores, per metric, the value of each user index."""
-        arrays = {}
-        for metric, by_user in values.items():
-            arrays[f"{metric} users"] = np.fromiter(by_user.keys(), dtype=np.int32)
-            arrays[metric] = np.fromiter(by_user.values(), dtype=np.float64)
-        with atomic_file(self._beside("units", agent, seed, "npz")) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for options
+        arrays = {
+            metric: (np.fromiter(by_user.keys(), np.int32), np.fromiter(by_user.values(), np.float64))
+            for metric, by_user in values.items()
+        }
+        self.beside.put_units(agent, seed, arrays)
 
     def units(self, agent: str, seed: int, metric: str) -> dict[int, float]:
         """Returns the value of each user index for one metric; empty where none was stored."""
-        path = self._beside("units", agent, seed, "npz")
-        if not path.exists():
-            return {}
-        with np.load(path) as stored:
-            if metric not in stored:
-                return {}
-            return dict(zip(stored[f"{metric} users"].tolist(), stored[metric].tolist(), strict=True))
+        users, values = self.beside.units(agent, seed).get(metric, ((), ()))
+        return dict(zip(np.asarray(users).tolist(), np.asarray(values).tolist(), strict=True))
 
     def put_curve(self, agent: str, seed: int, points: Sequence[Mapping[str, float]]) -> None:
         """Stores a learning curve: one row per evaluation, columns as in the first point."""
-        Table(self._beside("curves", agent, seed, "csv"), list(points[0])).write(points)
+        self.beside.put_curve(agent, seed, points)
 
     def curve(self, agent: str, seed: int) -> list[dict[str, float]]:
         """Returns the learning curve of a run, or nothing where it has none."""
-        points = Table(self._beside("curves", agent, seed, "csv"), ()).rows()
-        return [{name: float(value) for name, value in point.items()} for point in points]
+        return self.beside.curve(agent, seed)
 
 
 def protocols(rows: Iterable[Row]) -> set[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.results import Row, Table
-from recgym.storage.store import atomic_file
+from benchmarks.results import Beside, Row, Table
 
 _NUMBERS = [f"{metric}{end}" for metric in ("hit_rate@10", "ndcg@10") for end in ("", "_low", "_high")]
 COLUMNS = (
@@ -33,7 +31,7 @@ class Store:
     """The runs and rows of one protocol.
 
     Attributes:
-        folder: Where `quality_q1.csv` and its like lie; values per question stand in `units/`, curves in `curves/`.
+        folder: Where `quality_q1.csv` and its like lie; values per question and curves `Beside` them.
         name: The protocol.
     """
 
@@ -45,32 +43,30 @@ class Store:
         """The CSV file of the rows."""
         return self.folder / f"quality_{_plain(self.name).lower()}.csv"
 
+    @property
+    def beside(self) -> Beside:
+        """Values per question and learning curves."""
+        return Beside(self.folder, self.path.stem)
+
     def put_run(self, agent: str, seed: int, run: Finished) -> None:
-        """Stores a run; it takes the place of an earlier one of the same agent and seed."""
-        arrays: dict[str, Any] = {name: values.astype(np.float32) for name, values in run.values.items()}
-        with atomic_file(self._beside("units", agent, seed, "npz")) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, about=np.array(json.dumps(run.about, sort_keys=True)), **arrays)
+        """Stores a run, its values in single precision; it takes the place of one of the same agent and seed."""
+        values = {name: (np.arange(len(one)), one.astype(np.float32)) for name, one in run.values.items()}
+        self.beside.put_units(agent, seed, values, run.about)
 
     def runs(self, agent: str) -> dict[int, Finished]:
         """Returns the runs of an agent by seed."""
-        found = {}
-        for path in sorted(
-            (self.folder / "units").glob(self._beside("units", agent, 0, "npz").name.replace("0.", "*."))
-        ):
-            with np.load(path) as stored:
-                values = {name: stored[name].astype(np.float64) for name in stored.files if name != "about"}
-                run = Finished(json.loads(str(stored["about"])), values)
-            found[int(run.about["seed"])] = run
-        return dict(sorted(found.items()))
+        return {
+            seed: Finished(about, {name: values for name, (_, values) in self.beside.units(agent, seed).items()})
+            for seed, about in self.beside.abouts(agent).items()
+        }
 
     def put_curve(self, agent: str, seed: int, points: Sequence[Mapping[str, float]]) -> None:
-        """Stores a learning curve: one line per look at the validation split."""
-        Table(self._beside("curves", agent, seed, "csv"), list(points[0])).write(points)
+        """Stores a learning curve: one row per look at the validation split."""
+        self.beside.put_curve(agent, seed, points)
 
     def curve(self, agent: str, seed: int) -> list[dict[str, float]]:
         """Returns the learning curve of a run, or nothing where it has none."""
-        points = Table(self._beside("curves", agent, seed, "csv"), ()).rows()
-        return [{name: float(value) for name, value in row.items()} for row in points]
+        return self.beside.curve(agent, seed)
 
     @property
     def table(self) -> Table:
@@ -94,9 +90,6 @@ class Store:
             return [*(row for row in before if row["agent"] != agent), *new]
 
         self.table.change(changed)
-
-    def _beside(self, folder: str, agent: str, seed: int, ending: str) -> Path:
-        return self.folder / folder / f"{self.path.stem}-{_plain(agent)}-seed{seed}.{ending}"
 
 
 def _plain(name: str) -> str:
