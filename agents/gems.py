@@ -34,7 +34,6 @@ from agents.networks.actors import GaussianActor, squashed
 from agents.networks.layers import Critic, Scalar, descend, follow, frozen
 from agents.networks.twin_critics import TwinCritic
 from agents.training.slates import SlateBatch, SlateBuffer
-from agents.training.train import Run, command
 from recgym.errors import DataError
 from recgym.frames import History
 
@@ -269,12 +268,3 @@ def _layers(widths: list[int]) -> list[nn.Module]:
     for into, out in pairwise(widths):
         made += [*([nn.ReLU()] if made else []), nn.Linear(into, out)]
     return made
-
-
-def main(run: Run, config: Config) -> None:
-    """Says where GeMS learns: what it knows of slates is in no log of single items."""
-    raise DataError("GeMS must learn in an environment of slates, got a log; see agents.fit_online")
-
-
-if __name__ == "__main__":
-    command(main)

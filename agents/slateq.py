@@ -33,7 +33,6 @@ from agents.networks.layers import Dropout, descend, follow
 from agents.networks.softmax_heads import VectorHead
 from agents.networks.state_encoders import make_encoder
 from agents.training.slates import SlateBatch, SlateBuffer
-from agents.training.train import Run, command
 from recgym.errors import DataError
 from recgym.frames import History
 
@@ -284,12 +283,3 @@ def _greedy(
 
 def _largest(values: torch.Tensor, offered: torch.Tensor, k: int) -> torch.Tensor:
     return values.masked_fill(~offered, -torch.inf).topk(k, dim=1).indices
-
-
-def main(run: Run, config: Config) -> None:
-    """Says where SlateQ learns: what it knows of slates is in no log of single items."""
-    raise DataError("SlateQ must learn in an environment of slates, got a log; see agents.fit_online")
-
-
-if __name__ == "__main__":
-    command(main)

@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -372,3 +373,11 @@ def test_ids_and_vectors_are_one_or_refused(tmp_path, monkeypatch):
     (tmp_path / "v.safetensors").write_bytes(content)
     with pytest.raises(DataError, match="ids or vectors that are not those that were written"):
         load_vectors(tmp_path / "v.safetensors", log)
+
+
+def test_vectors_of_a_small_log_are_as_wide_as_they_can_be():
+    log = synthetic(n_users=30, n_items=50)
+    for fit in (svd, als):
+        assert fit(log).dim == 30 and fit(log, dim=4).dim == 4
+    env = gymnasium.make("recgym/Synthetic-Frame-v0", n_users=30, n_items=50)
+    assert env.action_space.shape == (28,)  # two of thirty are held out

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import agents
+from agents.networks import state_encoders as encoders
 from agents.networks.encoded import Encoded, with_encoders
-from agents.networks.layers import state_encoders as encoders
 from agents.networks.sequence_cores import CausalTransformer, make_core, to_front
 from agents.networks.state_encoders import ENCODERS, DrrAverage, make_encoder
 from agents.training.train import fit

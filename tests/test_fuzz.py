@@ -19,6 +19,7 @@ from recgym.datasets.tables.table import read_table
 from recgym.errors import RecgymError
 
 COLUMNS = {"user": "u", "item": "i", "reward": "r", "time": "t"}
+OPTIONS = {**COLUMNS, "transform": "raw"}
 PLACE = re.compile(r"line \d+|row \d+|column|header line|got an empty file|none after the header|byte \d+")
 SECONDS = 20
 
@@ -101,7 +102,7 @@ def plainly(content):
 def fuzz_csv(path, seed):
     content = mutated(table(), random.Random(seed))
     path.write_bytes(content)
-    found = outcome(lambda: read_table(path, make_options({**COLUMNS, "missing": "drop"})))
+    found = outcome(lambda: read_table(path, make_options({**OPTIONS, "missing": "drop"})))
     if isinstance(found, str):
         assert str(path) in found, found
         assert PLACE.search(found), found
@@ -116,7 +117,7 @@ def fuzz_parquet(path, seed, whole):
     good = path.with_name("good.parquet")
     content = mutated(good.read_bytes(), random.Random(seed))
     path.write_bytes(content)
-    found = outcome(lambda: read_table(path, make_options(COLUMNS)))
+    found = outcome(lambda: read_table(path, make_options(OPTIONS)))
     if isinstance(found, str):
         assert str(path) in found, found
         return "refused"
@@ -141,7 +142,7 @@ def run(kind, folder, seeds):
         return Counter(fuzz_csv(folder / "bad.csv", seed) for seed in seeds)
     if kind == "parquet":
         pd.read_csv(io.BytesIO(table())).to_parquet(folder / "good.parquet", write_page_checksum=True)
-        whole = events(read_table(folder / "good.parquet", make_options(COLUMNS)))
+        whole = events(read_table(folder / "good.parquet", make_options(OPTIONS)))
         return Counter(fuzz_parquet(folder / "bad.parquet", seed, whole) for seed in seeds)
     as_zip(folder / "good.zip", csv_layout(), "ml-latest-small")
     whole = events(
@@ -168,4 +169,4 @@ def test_five_thousand_damaged_files(kind, n, tmp_path):
 
 def test_the_plain_reader_reads_the_whole_file(tmp_path):
     (tmp_path / "good.csv").write_bytes(table())
-    assert events(read_table(tmp_path / "good.csv", make_options(COLUMNS))) == plainly(table())
+    assert events(read_table(tmp_path / "good.csv", make_options(OPTIONS))) == plainly(table())

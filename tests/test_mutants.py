@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 from test_fuzz import mutated, outcome, table
 
 from recgym import InteractionLog, datasets, embeddings
+from recgym.datasets.tables.options import make_options
+from recgym.datasets.tables.table import read_table
 
 KINDS = ("csv", "gz", "xz", "parquet", "jsonl", "zip", "npy", "npz", "safetensors", "coat", "obd")
 
@@ -58,7 +60,7 @@ def made(kind, folder):
             archive.writestr("t.csv", lines)
     else:
         path.write_bytes({"gz": gzip.compress, "xz": lzma.compress}.get(kind, bytes)(lines))
-    return lambda: datasets.table.read_table(path, datasets.table.make_options(options)), [path]
+    return lambda: read_table(path, make_options(options)), [path]
 
 
 def run(kind, folder, seeds):

@@ -305,7 +305,7 @@ def test_names_of_policies():
         build_policy("recgym.policies:Uniform", log, 1.0, 0.0)
     with pytest.raises(DataError, match=r"the log alone, got recgym:GaussianPolicy \(missing a required argument: 's"):
         build_policy("recgym:GaussianPolicy", log, 1.0, 0.0)
-    with pytest.raises(DataError, match=r"of the log alone, got int for recgym.policies:SECONDS_PER_DAY; see --help"):
-        build_policy("recgym.policies:SECONDS_PER_DAY", log, 1.0, 0.0)
+    with pytest.raises(DataError, match=r"of the log alone, got int for recgym.scorers:SECONDS_PER_DAY; see --help"):
+        build_policy("recgym.scorers:SECONDS_PER_DAY", log, 1.0, 0.0)
     policy, same = build_policy(f"{__name__}:Fixed", log, 1.0, 0.0)
     assert isinstance(policy, Fixed) and same is log

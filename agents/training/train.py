@@ -110,7 +110,7 @@ class Run(DataSource):
     batch_size: int = 256  # decisions per update
     later: float = 0.7  # share of decisions whose action is any later event of the user, see FrameBatches
     frame_size: int = 10  # events an agent looks at
-    dim: int = 128  # width of item vectors, which are fitted to the training users
+    dim: int | None = None  # width of item vectors, fitted to the training users; None: 128, or all a small log has
     test_size: float = 0.05  # share of users held out for the numbers printed at the end
     split_seed: int = 0  # which users those are
     validation_size: float = 0.05  # share of the others held out too: the agent they like best is kept in best/
@@ -128,7 +128,7 @@ class Run(DataSource):
     def __post_init__(self) -> None:
         """Raises DataError if a number is out of range, or the device not here: before anything is loaded."""
         names = ("steps", "batch_size", "frame_size", "dim", "save_every", "keep", "log_every", "validate_every")
-        check_sizes(**{name: getattr(self, name) for name in names})
+        check_sizes(**{name: getattr(self, name) for name in names if getattr(self, name) is not None})
         check_seed(self.seed)
         for name in ("later", "test_size", "validation_size"):
             share = getattr(self, name)
@@ -177,7 +177,7 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking | N
         if not ranks.is_first:
             fit(agent, batches, run.steps, first_step=step)
             return None
-        about = {"agent": saving.class_name(type(agent)), **_recipe(run, config)}
+        about = {"agent": saving.class_name(type(agent)), **_recipe(run, config, catalog.dim)}
         record = {**about, "log": str(train), "catalog": catalog.hash}
         if ranks.n > 1:
             record["processes"] = ranks.n
@@ -229,12 +229,12 @@ def _judged(agent: Any, test: InteractionLog, folder: Path, record: dict[str, An
     return ranking
 
 
-def _recipe(run: Run, config: Any) -> dict[str, Any]:
+def _recipe(run: Run, config: Any, dim: int) -> dict[str, Any]:
     """Returns all that makes a run anew, as JSON values."""
     sizes = {"test_size": run.test_size, "validation_size": run.validation_size, "seed": run.split_seed}
     names = ("steps", "batch_size", "later", "frame_size", "seed", "device")
     training = {name: getattr(run, name) for name in names}
-    vectors = {"kind": "svd", "dim": run.dim}
+    vectors = {"kind": "svd", "dim": dim}
     parts = {"data": run.recipe(), "split": sizes, "vectors": vectors, "training": training, "config": asdict(config)}
     return {**parts, "versions": saving.versions()}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recgym.catalog import Catalog
-from recgym.embeddings.matrix import check_dim, fitted_catalog, interactions
+from recgym.embeddings.matrix import fitted_catalog, interactions, width_of
 from recgym.log import InteractionLog
 from recgym.rng import normals
 
@@ -20,7 +20,7 @@ _STEPS = 3  # conjugate gradient steps per least squares problem
 
 def als(
     log: InteractionLog,
-    dim: int = 128,
+    dim: int | None = None,
     *,
     n_rounds: int = 8,
     weight: float = 5.0,
@@ -35,7 +35,7 @@ def als(
 
     Args:
         log: Training events.
-        dim: Width d of the vectors, at most the smaller of users and items.
+        dim: Width d of the vectors, at most the smaller of users and items; None: 128, or that if it is less.
         n_rounds: How often users and items take turns.
         weight: How much more a consumed item counts than one that was not.
         penalty: Pull of all factors towards 0.
@@ -55,7 +55,7 @@ def als(
     """
     from scipy import sparse
 
-    check_dim(dim, log)
+    dim = width_of(dim, log)
     by_user = (weight * interactions(log)).astype(np.float32)
     by_item = sparse.csr_array(by_user.T)
     users = np.zeros((log.n_users, dim), dtype=np.float32)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
+_WIDTH = 128  # of vectors, where the log has so many users and items
+
+
 def interactions(log: InteractionLog) -> sparse.csr_array:
     """Returns the user-item matrix (n_users, n_items) float64: 1 + log(number of events), 0 where there is none."""
     from scipy import sparse
@@ -29,14 +32,21 @@ def interactions(log: InteractionLog) -> sparse.csr_array:
     return by_item.tocsr()
 
 
-def check_dim(dim: int, log: InteractionLog) -> None:
-    """Raises a DataError if item vectors of width `dim` cannot be fitted to the log."""
+def width_of(dim: int | None, log: InteractionLog) -> int:
+    """Returns the width of the vectors fitted to a log; None is 128, or all there can be of a smaller log.
+
+    Raises:
+        DataError: if vectors of that width cannot be fitted to it.
+    """
     most = min(log.n_users, log.n_items)
+    if dim is None:
+        return min(_WIDTH, most)
     if not is_whole(dim) or not 1 <= dim <= most:
         raise DataError(
             f"dim must lie between 1 and {most}, the smaller of {log.n_users} users and {log.n_items} items, "
             f"got {dim!r}; pass dim={most} or less"
         )
+    return int(dim)
 
 
 def fitted_catalog(vectors: np.ndarray, log: InteractionLog, normalise: bool) -> Catalog:

@@ -7,14 +7,14 @@ import numpy as np
 from recgym.catalog import Catalog
 from recgym.embeddings import krylov
 from recgym.embeddings.krylov import Damped
-from recgym.embeddings.matrix import check_dim, fitted_catalog, interactions
+from recgym.embeddings.matrix import fitted_catalog, interactions, width_of
 from recgym.log import InteractionLog
 
 _LARGE = 2_000_000  # events from which on ARPACK takes long
 
 
 def svd(
-    log: InteractionLog, dim: int = 128, *, damping: float = 0.3, power: float = 0.25, normalise: bool = False
+    log: InteractionLog, dim: int | None = None, *, damping: float = 0.3, power: float = 0.25, normalise: bool = False
 ) -> Catalog:
     """Returns the catalog whose vectors are `V * S**power` of the damped user-item matrix `U S V'`.
 
@@ -30,7 +30,7 @@ def svd(
 
     Args:
         log: Training events.
-        dim: Width d of the vectors, at most the smaller of users and items.
+        dim: Width d of the vectors, at most the smaller of users and items; None: 128, or that if it is less.
         damping: How far popularity is taken out of the matrix; 0 leaves it, 0.5 makes it correlations.
         power: How the directions weigh by their singular value.
         normalise: Whether every vector is brought to length 1, which takes popularity out of inner products.
@@ -45,7 +45,7 @@ def svd(
         >>> svd(synthetic(n_users=200, n_items=100), dim=16).table.shape
         (101, 16)
     """
-    check_dim(dim, log)
+    dim = width_of(dim, log)
     values, vectors = (
         krylov.largest(Damped(log, damping), dim) if is_large(log, dim) else _decomposed(log, dim, damping)
     )

@@ -383,8 +383,8 @@ def make_vector_env(num_envs: int = 1, **options: Any) -> RecVectorEnv:
             - `world="frame"`: the kind, a module of `recgym.worlds`;
             - of the data: `dataset="synthetic"` and whatever `recgym.datasets.load` takes for it; `split="train"`,
               `"test"` or `"all"`: the users served; `split_seed=0` and `test_size=0.05` (`InteractionLog.split_users`);
-            - of the vectors: `embeddings="svd"` or `"als"` with `dim=128` and `normalise=False`, or a file with
-              `missing_vectors="error"` (as `missing` of `recgym.embeddings.load_vectors`);
+            - of the vectors: `embeddings="svd"` or `"als"` with `dim=None` (128, or all a small log has) and
+              `normalise=False`, or a file with `missing_vectors="error"` (as in `recgym.embeddings.load_vectors`);
             - of the users: what the kind's `world` takes, e.g. `advance`, `end_of_log`, `min_history`, `answers`;
             - of the environment: everything of `RecVectorEnv` but `users`, `catalog` and `recipe`.
 

@@ -58,7 +58,7 @@ def world(
     attraction: float = 1.0,
     examination: float = 0.85,
     embeddings: str = "svd",
-    dim: int = 128,
+    dim: int | None = None,
     normalise: bool = False,
     missing_vectors: str = "error",
     **load_options: Any,
@@ -80,7 +80,7 @@ def world(
         attraction: See there.
         examination: See there.
         embeddings: `"svd"`, `"als"`, or a file of vectors.
-        dim: Width of fitted vectors.
+        dim: Width of fitted vectors; None: 128, or as many as the log has users or items.
         normalise: Whether fitted vectors get length 1 each.
         missing_vectors: What becomes of items the file lacks, `missing` of `recgym.embeddings.load_vectors`.
         **load_options: See `dataset`.

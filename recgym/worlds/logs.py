@@ -9,6 +9,7 @@ import numpy as np
 
 from recgym import datasets, embeddings
 from recgym.catalog import Catalog
+from recgym.embeddings.matrix import width_of
 from recgym.embeddings.svd import is_large
 from recgym.log import InteractionLog
 from recgym.log.derived import content_hash, split_users
@@ -36,7 +37,7 @@ def load_parts(
     split_seed: int = 0,
     test_size: float = 0.05,
     embeddings: str = "svd",
-    dim: int = 128,
+    dim: int | None = None,
     normalise: bool = False,
     missing_vectors: str = "error",
     **load_options: Any,
@@ -49,7 +50,7 @@ def load_parts(
         split_seed: Which users are held out.
         test_size: How many, see `InteractionLog.split_users`.
         embeddings: `"svd"`, `"als"`, or a file of vectors.
-        dim: Width of fitted vectors.
+        dim: Width of fitted vectors; None: 128, or as many as the log has users or items.
         normalise: Whether fitted vectors get length 1 each.
         missing_vectors: What becomes of items the file lacks, `missing` of `recgym.embeddings.load_vectors`.
         **load_options: See `dataset`.
@@ -78,7 +79,7 @@ def split_parts(
     split_seed: int,
     test_size: float,
     vectors: str,
-    dim: int,
+    dim: int | None,
     normalise: bool,
     missing_vectors: str,
 ) -> Parts:
@@ -94,8 +95,9 @@ def given_vectors(log: InteractionLog, vectors: str, missing: str) -> tuple[Cata
     return (None, log) if vectors in FITTED else embeddings.load_vectors(vectors, log, missing=missing)
 
 
-def fitted_catalog(train: InteractionLog, method: str, **options: Any) -> Catalog:
+def fitted_catalog(train: InteractionLog, method: str, *, dim: int | None, normalise: bool) -> Catalog:
     """Returns the items with vectors fitted on the training log, from the cache where they are there."""
+    options = {"dim": width_of(dim, train), "normalise": normalise}
 
     def build(folder: Path) -> None:
         made = getattr(embeddings, method)(train, **options)

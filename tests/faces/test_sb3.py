@@ -470,8 +470,9 @@ def test_a_model_of_something_else_is_refused(world):
     from conftest import make_catalog
 
     slates = PPO("MlpPolicy", SB3VecEnv(native(world, action="item", k=2)), n_steps=8, batch_size=8, device="cpu")
-    with pytest.raises(DataError, match="actions must be vectors of width 12 or one of 40 items, got MultiDiscrete"):
-        SB3Agent(slates, world["catalog"])
+    assert SB3Agent(slates, world["catalog"]).k == 2
+    with pytest.raises(DataError, match=r"actions must be vectors of width 12 or items, each of 39, got MultiDiscrete"):
+        SB3Agent(slates, make_catalog(n_items=39))
     model = TD3("MlpPolicy", SB3VecEnv(native(world)), buffer_size=1, device="cpu")
     with pytest.raises(DataError, match="observations must be frames of item vectors of width 7"):
         SB3Agent(model, make_catalog(dim=7))

@@ -8,7 +8,7 @@ from torch.nn import functional
 from agents import BCQ, DDPG, SAC, SQN, TD3, SequenceModel, SequenceREINFORCE, SequenceTD3BC
 from agents.ddpg import Config
 from agents.losses import imitation_loss, seen_by_critic
-from agents.networks.layers import softmax_loss
+from agents.networks import softmax_loss
 from agents.networks.softmax_loss import DRAWN, LARGE, n_drawn, sampled_softmax_loss
 from recgym.batches import FrameBatches
 from recgym.datasets import synthetic
