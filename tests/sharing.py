@@ -58,4 +58,5 @@ def one_of_two(rank: int, folder: Path) -> None:
         torch.save(trained(name, chance=True), folder / f"{name}-{rank}.pt")
         if EXACT[name] is not None:
             torch.save(trained(name, chance=False), folder / f"{name}-exact-{rank}.pt")
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()

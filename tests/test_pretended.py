@@ -10,7 +10,7 @@ TESTS = Path(__file__).parent
 
 PLANTED = {
     "a copy that nobody waited for": (
-        "agents.training.online.to_tensor = lambda actions, device: torch.as_tensor(actions).to(device, None, True)",
+        "agents.training.online.to_tensor = lambda array, device: torch.as_tensor(array).to(device, non_blocking=True)",
         "copies that nobody waited for",
     ),
     "a table on the host": (

@@ -63,6 +63,7 @@ def joined() -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, timeout=_PATIENCE)
     yield present()
+    distributed.barrier()  # who leaves while another still answers may be aborted by gloo's own threads
     distributed.destroy_process_group()  # after an error there is nobody to wait for: the process ends
 
 
