@@ -10,7 +10,7 @@ def test_all_of_it_runs(monkeypatch):
     rows = speed_users.rows(quick=True)
     value = {row["metric"]: row["value"] for row in rows}
     assert np.isfinite(list(value.values())).all() and "users" in speed.SUBJECTS
-    assert value["sequential, 1 member (goal 8,000)"] > 800  # a tenth: the machine may be busy; the goal is the table's
+    assert value["sequential, 1 member (goal 8,000)"] > 8_000  # measured: 25 times as much
     assert sum(f"{env_id} (goal 100,000)" in value for env_id in speed_users.ANALYTIC) == 7
     assert any(row["agent"] == "VirtualTaobao (quoted)" and row["config"]["quoted"] for row in rows)
     assert all(row["device"] == "cpu" for row in rows if "CUDA" not in row["metric"] and "device" in row)

@@ -1,5 +1,6 @@
 """Options out of range are refused when an agent is made, by the same words whichever agent it is."""
 
+import re
 from dataclasses import fields
 
 import pytest
@@ -47,10 +48,10 @@ WRONG = [
     ("gamma", -0.1, r"gamma must lie in 0\.\.1, got -0\.1"),
     ("gamma", float("nan"), r"gamma must lie in 0\.\.1, got nan"),
     ("gamma", "0.5", r"gamma must lie in 0\.\.1, got '0\.5'"),
-    ("tau", 1.5, r"tau must lie in 0\.\.1, got 1\.5; leave it out for 0\.0"),
+    ("tau", 1.5, r"tau must lie in 0\.\.1, got 1\.5; leave it out for DEFAULT"),
     ("dropout", 1.0, r"dropout must lie in 0\.\.1, 1 excluded, got 1\.0; leave it out for 0\."),
     ("lr", 0.0, r"lr must be above 0, got 0\.0; leave it out for 0\.001"),
-    ("actor_lr", -1e-3, r"actor_lr must be at least 0, got -0\.001; leave it out for 0\.0"),
+    ("actor_lr", -1e-3, r"actor_lr must be at least 0, got -0\.001; leave it out for DEFAULT"),
     ("temperature", 0.0, r"temperature must be above 0, got 0\.0; leave it out for \d"),
     ("max_norm", 0.0, r"max_norm must be above 0, got 0\.0; leave it out for 10\.0"),
     ("hidden", 0, r"hidden must be a whole number of at least 1, got 0; leave it out for 256"),
@@ -72,7 +73,8 @@ def test_every_agent_that_has_an_option_refuses_what_it_cannot_be(option, value,
     having = [(module, name) for module, name in AGENTS if option in names_of(module)]
     assert having
     for module, name in having:
-        with pytest.raises(DataError, match=message):
+        default = re.escape(str(getattr(module.Config, option, None)))
+        with pytest.raises(DataError, match=message.replace("DEFAULT", f"{default}$")):
             getattr(module, name)(make_catalog(), frame_size=5, device="cpu", **{option: value})
 
 
