@@ -13,7 +13,7 @@ from types import ModuleType
 # room -> the modules it took in; old=new where the name changed too
 ROOMS = {
     "recgym.storage": "recgym: disk store cache download locks manifests",
-    "recgym.envs": "recgym: context env vector sessions spaces infos render registry pages option_docs",
+    "recgym.envs": "recgym: env vector sessions spaces infos render registry pages option_docs",
     "recgym.evaluation": "recgym: metrics scoring evaluate comparison floors planning collection questions "
     "stochastic=policies recent=recency",
     "recgym.datasets": "recgym: datasets.ordering=movielens_sasrec_order",

@@ -242,9 +242,14 @@ def test_context_of_logs(tmp_path):
     assert observation["hour"].tolist() == [2, 2] and observation["weekday"].tolist() == [6, 6]
     assert np.allclose(observation["day"], (86400 * 3 + 7200 - 5 * 3600) / 86400)
     ages = np.array([int(one) for one in env.users.user_ids[env.reset(seed=0)[1]["user"]]]) + 20
-    expected = (ages - np.mean(range(20, 40))) / np.std(range(20, 40))
+    known = np.array([int(one) for one in env.users.log.user_ids]) + 20  # of training users alone
+    assert len(known) == 12
+    expected = (ages - known.mean()) / known.std()
     assert np.allclose(observation["user_features"][:, 0], expected, atol=1e-6)
     test = make_vector_env(2, **given, split="test")
+    held_out = np.array([int(one) for one in test.users.log.user_ids]) + 20
+    clipped = (held_out.clip(known.min(), known.max()) - known.mean()) / known.std()
+    assert np.allclose(test.users.features[:, 0], clipped, atol=1e-6)
     assert test.single_observation_space == env.single_observation_space
     assert env.observation_space.contains(env.reset(seed=1)[0])
     with pytest.raises(DataError, match=r"user_features must be features of users in the data, \['age', 'city'\], got"):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from recgym import datasets
 from recgym.worlds.further import further as traits
 
-_NOT_TRAITS = ("users", "catalog", "frame_size", "everyone")
+_NOT_TRAITS = ("users", "catalog", "frame_size", "known")
 _ELSEWHERE = re.compile(r"$|See there|As (in|of|for) `|None or a model of `")
 _ARRAYS = ("reach", "over", "known", "before")  # of users made by hand, in no id
 _NO_OPTIONS = ("num_envs", "users", "catalog", "recipe", "log", "vectors", "folder", "render_mode")

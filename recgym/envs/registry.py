@@ -69,6 +69,7 @@ DATASETS = {  # name in ids -> name for `recgym.datasets.load`
     "Coat": "coat",
     "Table": "table",
 }
+_TEST_SIZE = 0.05  # share of the users of a log that worlds hold out unless told otherwise
 DATA_VERSIONS: dict[str, int] = {}  # data whose logs changed under the same seed: the least version of their ids
 LATER: dict[str, dict[str, Any]] = {  # data one version on -> what their ids before it were
     **{name: {"ties": "file"} for name in ("MLSmall", "ML20M", "ML25M")},  # in item order, see `Published.ties`
@@ -504,15 +505,17 @@ def _loaded(options: str, _sources: str) -> tuple[Catalog, UserModel]:
             f"drop those ({words})"
         )
     catalog, users = make(**given)
-    everyone = partial(_everyone, given) if "dataset" in given else None
-    return catalog, further(catalog, users, given["frame_size"], everyone, **more) if more else users
+    test_size = taken["test_size"].default if "test_size" in taken else _TEST_SIZE
+    known = partial(_training_users, {"test_size": test_size, "split_seed": 0, **given}) if "dataset" in given else None
+    return catalog, further(catalog, users, given["frame_size"], known, **more) if more else users
 
 
-def _everyone(given: Mapping[str, Any]) -> InteractionLog:
-    """Returns the whole data set that options of a world name."""
+def _training_users(given: Mapping[str, Any]) -> InteractionLog:
+    """Returns the log of the training users of the data set that options of a world name."""
     from recgym import datasets
     from recgym.envs.option_docs import data_options
 
     name = given["dataset"]
     options = {*data_options(name), "users"}
-    return datasets.load(name, **{option: given[option] for option in options if option in given})
+    log = datasets.load(name, **{option: given[option] for option in options if option in given})
+    return log.split_users(given["test_size"], given["split_seed"])[0]

@@ -24,7 +24,7 @@ def further(
     catalog: Catalog,
     users: Any,
     frame_size: int = 10,
-    everyone: Callable[[], InteractionLog] | None = None,
+    known: Callable[[], InteractionLog] | None = None,
     *,
     leave_by: str | Sequence[int] | None = None,
     category: str | None = None,
@@ -41,7 +41,7 @@ def further(
         catalog: The items.
         users: Whose answers they are.
         frame_size: F.
-        everyone: Loads the whole data set, for features of users that mean the same in all its parts.
+        known: Loads the training users: what their features say is what features say in all parts of the data.
         leave_by: Users leave by repetition of a category: `"cirs"`, an item is shown of a category that the one before
             it had; `"easyrl4rec"`, that one of the four before it had; or `[window, most]`, that more than `most` of
             `window` had. None: they do not.
@@ -54,7 +54,8 @@ def further(
             who answer from a log: columns of the log, or labels of its column `behaviour`. Of others: names of one's
             own, each a step further than the one before, taken by the fewer the less an item is wanted.
         user_features: For `context=["user"]`: `"all"` features of users in the data, or names of some. Numbers are
-            standardised, labels become flags; of `"all"`, what has more than 100 labels is left out.
+            standardised, labels become flags, all by the training users: what lies beyond their range is brought to
+            its end, and labels none of them has are no flag. Of `"all"`, what has over 100 labels is left out.
 
     Raises:
         DataError: if an option is out of range, or the data have no such feature.
@@ -68,7 +69,7 @@ def further(
         users = Repetition(users, frame_size, _categories(catalog, category), *_repetition(leave_by))
     if user_features is not None:
         users = copy(users)
-        users.features, users.features_range = _features(users, everyone, user_features)
+        users.features, users.features_range = _features(users, known, user_features)
     return users
 
 
@@ -98,26 +99,27 @@ def _categories(catalog: Catalog, name: str | None) -> np.ndarray:
 
 
 def _features(
-    users: Any, everyone: Callable[[], InteractionLog] | None, asked: str | Sequence[str]
+    users: Any, known: Callable[[], InteractionLog] | None, asked: str | Sequence[str]
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Returns the features of users (n_users, m) float32, and the least and most of each (m,) in all the data."""
+    """Returns the features of users (n_users, m) float32, and the least and most of each (m,) of training users."""
     log: Any = getattr(users, "log", None)
-    every: Mapping[str, np.ndarray] = {} if log is None else (everyone() if everyone else log).users
-    own = {name: np.asarray(log.users[name]) for name in every if name in log.users}
+    trained: Mapping[str, np.ndarray] = {} if log is None else (known() if known else log).users
+    own = {name: np.asarray(log.users[name]) for name in trained if name in log.users}
     named: Any = [asked] if isinstance(asked, str) else asked
     if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
         raise DataError(f"user_features must be 'all' or names, got {asked!r}; give e.g. ['age']")
-    names = [name for name in own if _tells(own[name])] if asked == "all" else named
+    names = [name for name in own if _tells(np.asarray(trained[name]))] if asked == "all" else named
     unknown = [name for name in names if name not in own]
     if unknown or not names:
         raise DataError(
             f"user_features must be features of users in the data, {list(own)}, got {unknown or 'none'}; leave it out"
         )
-    known = {name: np.asarray(every[name]) for name in names}
-    code = FeatureCode.fit(known, max_labels=_MOST_LABELS)
-    all_of, features = code.vectors(known), code.vectors({name: own[name] for name in names})
-    low, high = (np.asarray(edge, dtype=np.float32) for edge in (all_of.min(axis=0), all_of.max(axis=0)))
-    return np.asarray(features, dtype=np.float32), (low, high)
+    fitted = {name: np.asarray(trained[name]) for name in names}
+    code = FeatureCode.fit(fitted, max_labels=_MOST_LABELS)
+    seen = np.asarray(code.vectors(fitted), dtype=np.float32)
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    features = np.asarray(code.vectors({name: own[name] for name in names}), dtype=np.float32)
+    return np.clip(features, low, high), (low, high)
 
 
 def _tells(column: np.ndarray) -> bool:
