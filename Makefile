@@ -6,10 +6,13 @@ READY := $(VENV)/.ready
 SPREAD ?= -n 2 --dist worksteal
 MATRIX := test-gymnasium-1.1.1 test-gymnasium-1.2.2 test-gymnasium-1.4.0
 
-.PHONY: demo test test-slow test-faults test-gpu gpu-report test-matrix test-faces $(MATRIX) check lint format clean
+.PHONY: demo docs test test-slow test-faults test-gpu gpu-report test-matrix test-faces $(MATRIX) check lint format clean
 
 demo: $(READY)  ## train and evaluate on the embedded data, print the table, write plots into demo/
 	$(PY) -m benchmarks.demo
+
+docs: .venv-docs/.ready  ## the documentation site, warnings are errors: docs/_build/html
+	OMP_NUM_THREADS=1 .venv-docs/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 test: $(READY)  ## the default test suite
 	$(PY) -m pytest $(SPREAD)
@@ -44,7 +47,7 @@ format: $(READY)
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-faces .venv-gymnasium-* demo dist build
+	rm -rf $(VENV) .venv-docs docs/_build docs/generated .venv-faces .venv-gymnasium-* demo dist build
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +59,14 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/faces/constraints.txt \
 	  -e ".[minari,zoo,torchrl,rllib,ray,d3rlpy]" pytest pytest-timeout pytest-xdist hypothesis polars tensorboard
+	touch $@
+
+# The site's own packages in front of those of the main environment.
+.venv-docs/.ready: $(READY) docs/constraints.txt
+	$(PYTHON) -m venv $(@D)
+	echo "import site; site.addsitedir('$$($(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))")')" \
+	  > "$$($(@D)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --ignore-installed -r docs/constraints.txt
 	touch $@
 
 # An environment of its own that sees the main one's packages, with the named Gymnasium in front of them.

@@ -31,10 +31,11 @@ from torch import nn
 from torch.nn import functional
 
 from agents.embedding_agent import Decisions, EmbeddingAgent
-from agents.losses import detached, imitation_of_good, seen_by_critic, squared_errors, within_range
 from agents.networks.actors import Generator, Perturbator
 from agents.networks.configs import EmbeddingConfig
+from agents.networks.hyperparameters import at_least_one, not_negative, positive, share
 from agents.networks.layers import descend, follow, frozen
+from agents.networks.losses import detached, imitation_of_good, seen_by_critic, squared_errors, within_range
 from agents.networks.twin_critics import make_critics
 from agents.training.train import Run, command, train_agent
 from recgym.catalog import Catalog
@@ -45,14 +46,17 @@ from recgym.frames import History
 class Config(EmbeddingConfig):
     """Hyperparameters of BCQ, with those of `EmbeddingConfig`; the perturbation is its actor."""
 
-    n_samples: int = 10  # actions tried for a state
-    phi: float = 0.05  # how far a number of an action may be moved
-    smaller: float = 0.75  # weight of the smaller of both critics' values in a target; the larger has the rest
-    generator_lr: float = 1e-3  # Adam's step size for the autoencoder
-    generator_hidden: int = 750  # width of its hidden layers
-    latent_dim: int | None = None  # width of a latent point; None is twice the width of actions
-    latent_clip: float = 0.5  # the numbers of latent points that actions are made from stay within plus or minus this
-    kl_weight: float = 0.5  # weight of latent points' divergence from a standard normal; summed for "items", else mean
+    n_samples: int = at_least_one(10)  # actions tried for a state
+    phi: float = not_negative(0.05)  # how far a number of an action may be moved
+    smaller: float = share(0.75)  # weight of the smaller of both critics' values in a target; the larger has the rest
+    generator_lr: float = not_negative(1e-3)  # Adam's step size for the autoencoder
+    generator_hidden: int = at_least_one(750)  # width of its hidden layers
+    latent_dim: int | None = at_least_one(None)  # width of a latent point; None is twice the width of actions
+    # The numbers of latent points that actions are made from stay within plus or minus this.
+    latent_clip: float = positive(0.5)
+    kl_weight: float = not_negative(
+        0.5
+    )  # weight of latent points' divergence from a standard normal; summed for "items", else mean
     reconstruction: Literal["items", "vector"] = "items"  # by cross-entropy over items, or by squared distance
     bc_reward: float = 2.0  # rebuilding a decision counts exp(bc_reward * reward), over the batch's sum of it; "items"
 

@@ -28,9 +28,10 @@ from torch import nn
 from torch.nn import functional
 
 from agents.embedding_agent import Decisions, EmbeddingAgent
-from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
 from agents.networks.configs import EmbeddingConfig
+from agents.networks.hyperparameters import not_negative
 from agents.networks.layers import Actor, Critic, descend, follow, frozen
+from agents.networks.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
 from agents.training.train import Run, command, train_agent
 
 
@@ -38,11 +39,11 @@ from agents.training.train import Run, command, train_agent
 class Config(EmbeddingConfig):
     """Hyperparameters of DDPG, with those of `EmbeddingConfig`."""
 
-    q_weight: float = 1.0  # weight of the value term in the actor's loss
+    q_weight: float = not_negative(1.0)  # weight of the value term in the actor's loss
     normalise_q: bool = True  # whether the value term is divided by the mean |Q|
-    bc_weight: float = 1.0  # weight of imitating the logged item
+    bc_weight: float = not_negative(1.0)  # weight of imitating the logged item
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
-    noise: float = 0.1  # standard deviation of exploration
+    noise: float = not_negative(0.1)  # standard deviation of exploration
 
 
 PAPER: dict[str, Any] = {

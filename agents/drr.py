@@ -32,11 +32,11 @@ from torch import nn
 
 from agents.base import known_users, to_tensor
 from agents.embedding_agent import Decisions, EmbeddingAgent
-from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
 from agents.networks.configs import EmbeddingConfig
 from agents.networks.encoded import Framed
+from agents.networks.hyperparameters import at_least_one, count, not_negative, share
 from agents.networks.layers import Actor, Critic, arithmetic, follow, frozen, trainable
-from agents.networks.scaling import settle_on_batch
+from agents.networks.losses import detached, imitation_of_good, scale_of, seen_by_critic, within_range
 from agents.networks.state_encoders import make_encoder
 from agents.training.prioritized import Drawn, PrioritizedReplay
 from agents.training.train import Run, command, train_agent
@@ -48,18 +48,19 @@ class Config(EmbeddingConfig):
     """Hyperparameters of DRR, with those of `EmbeddingConfig`."""
 
     encoder: str = "drr"  # the state module, see agents.networks.state_encoders; "drr" and "attention" know users
-    n_users: int = 0  # users that have a vector, by their index in the training log
-    unnamed: float = 0.1  # share of decisions that are learned from as those of a user without one
-    encoder_lr: float = 1e-3  # Adam's step size for the state module
-    q_weight: float = 1.0  # weight of the value term in the actor's loss
+    n_users: int = count(0)  # users that have a vector, by their index in the training log
+    unnamed: float = share(0.1)  # share of decisions that are learned from as those of a user without one
+    encoder_lr: float = not_negative(1e-3)  # Adam's step size for the state module
+    q_weight: float = not_negative(1.0)  # weight of the value term in the actor's loss
     normalise_q: bool = True  # whether the value term is divided by the mean |Q|
-    bc_weight: float = 1.0  # weight of imitating the logged item
+    bc_weight: float = not_negative(1.0)  # weight of imitating the logged item
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
-    noise: float = 0.1  # standard deviation of what exploration adds to its noise at every step
-    theta: float = 0.15  # share of the noise that is forgotten at every step; 1 makes it Gaussian and independent
-    priority_alpha: float = 0.6  # how much priorities say, see agents.training.prioritized
-    priority_beta: float = 0.4  # how much importance weights make up for it in the beginning
-    beta_steps: int = 100_000  # batches until they make up for all of it
+    noise: float = not_negative(0.1)  # standard deviation of what exploration adds to its noise at every step
+    # Share of the noise that is forgotten at every step; 1 makes it Gaussian and independent.
+    theta: float = share(0.15)
+    priority_alpha: float = not_negative(0.6)  # how much priorities say, see agents.training.prioritized
+    priority_beta: float = share(0.4)  # how much importance weights make up for it in the beginning
+    beta_steps: int = at_least_one(100_000)  # batches until they make up for all of it
 
 
 PAPER: dict[str, Any] = {
@@ -210,24 +211,12 @@ class DRR(EmbeddingAgent):
         betas = {"beta": config.priority_beta, "beta_steps": config.beta_steps}
         return PrioritizedReplay(capacity, frame_size, seed, alpha=config.priority_alpha, **betas)
 
-    def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Learns from one batch; tells the TD errors to the buffer, if it was drawn from one by priority."""
-        settle_on_batch(self, batch)
-        with arithmetic(self.config.precision, self.device):
-            losses = dict(self.step(self.look_up(batch), learn=True, **self._beside(batch, learn=True)))
-        self.updates += 1
+    def step(self, batch: Batch, learn: bool, **more: Any) -> Mapping[str, torch.Tensor]:
+        """Makes one update, or only measures its losses; tells TD errors to the buffer a batch was drawn from."""
+        losses = dict(super().step(batch, learn, **self._beside(batch, learn), **more))
         errors = losses.pop("errors")
-        if isinstance(batch, Drawn):
+        if learn and isinstance(batch, Drawn):
             batch.tell(errors.cpu().numpy())
-        return losses
-
-    def losses(self, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Returns the losses of a batch without learning from it: nothing changes, neither stream nor priorities."""
-        stream = self.generator.get_state()
-        with arithmetic(self.config.precision, self.device):
-            losses = dict(self.step(self.look_up(batch), learn=False, **self._beside(batch, learn=False)))
-        self.generator.set_state(stream)
-        del losses["errors"]
         return losses
 
     @torch.no_grad()

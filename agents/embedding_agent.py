@@ -5,49 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, Self, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch.nn import functional
 
-from agents.base import (
-    agent_state,
-    begin_knowing,
-    extended,
-    meet,
-    popular_where_empty,
-    products,
-    resolve_device,
-    take_state,
-    to_tensor,
-    unit_scale,
-)
+from agents.base import products, to_tensor
 from agents.networks.configs import EmbeddingConfig
 from agents.networks.encoded import with_encoders
-from agents.networks.hyperparameters import check as check_numbers
-from agents.networks.hyperparameters import configured, with_presets
-from agents.networks.layers import Dropout, arithmetic, seeded
-from agents.networks.scaling import reward_scale, settle_on_batch
+from agents.networks.losses import Decisions as Decisions
+from agents.networks.scaling import reward_scale
 from agents.networks.state_encoders import make_encoder
-from recgym.catalog import Catalog
+from agents.torch_agent import TorchAgent
 from recgym.errors import DataError
 from recgym.frames import Batch, History, last_events
-from recgym.log import InteractionLog
 
 _NEXT_TO_NOTHING = 1e-30  # far below what rounding leaves of any sum
 ItemConfig = EmbeddingConfig  # as it was once called
-MAPPERS, CRITIC_ACTIONS = ("inner", "cosine"), ("expected_item", "vector")
-
-
-class Decisions(NamedTuple):
-    """A batch with its vectors looked up: states in two parts, so that networks need no copy of them joined."""
-
-    state: tuple[torch.Tensor, torch.Tensor]  # item vectors (B, F*d) and rewards (B, F)
-    action: torch.Tensor  # (B,) int64 item index
-    vector: torch.Tensor  # (B, d) what the critic knows of that item
-    reward: torch.Tensor  # (B,)
-    next_state: tuple[torch.Tensor, torch.Tensor]
-    terminated: torch.Tensor  # (B,) bool
 
 
 class Update(Protocol):
@@ -80,101 +54,37 @@ class Update(Protocol):
         ...
 
 
-class EmbeddingAgent:
+class EmbeddingAgent(TorchAgent):
     """What agents share whose action is a vector: items score by their inner product with it, or by its cosine.
 
-    Args:
-        catalog: The items and their vectors.
-        frame_size: F, the events of a history that are looked at; shorter ones are padded.
-        seed: Seed of the networks and of the agent's own randomness.
-        device: Where it lives: `"auto"`, `"cpu"`, `"cuda"` ...
-        nets: Networks of your own, as a tuple of the algorithm's `Networks`; by default `make_networks` makes them.
-        optimizers: Called as `optimizers(nets, config)` with the networks on their device; by default the algorithm's
-            `make_optimizers`.
-        preset: `"paper"`: the algorithm as its paper has it, as far as it can be said in options; the class lists what
-            that changes. None: our defaults. Options given beside it win.
-        **config: Fields of the algorithm's `Config`. In an environment with vector actions, give it the same `mapper`.
+    `TorchAgent` says what it is made from. In an environment with vector actions, give it the same `mapper`.
 
     Attributes:
-        config: The hyperparameters.
-        nets: The networks.
-        optimizers: What changes them.
-        table: Item vectors as networks see them (n_items + 1, d); the last row is padding.
         inputs: The table that batches are looked up in: `table`, in half its bytes where products are bf16.
         vectors: Item vectors that actions are compared with (n_items + 1, d); of length 1 for `"cosine"`.
         shown: Item vectors a critic is shown for a logged item (n_items + 1, d): `table`, or `vectors` if that is how
             it sees actions.
-        generator: The agent's random stream.
-        constants: Numbers worked out from data, by name; they are saved with the agent, so that it means the same
-            wherever it is loaded: `input_scale`, what networks see item vectors multiplied by.
-        updates: Updates made so far.
-        popularity: Events of each item (n_items,) in the log that `fit` gave it, or None; empty histories get them.
-        user_ids: Outside ids of the users it has vectors for, in index order, or None.
-
-    Raises:
-        DataError: if an option is out of range, or there is no such preset.
-        OptionError: if a name is no field of the algorithm's `Config`; a `TypeError` too.
     """
 
-    sizes: list[int]  # items it was trained with, then those of each extension since
-    presets: Mapping[str, Mapping[str, Any]] = {}  # options by name of a preset, where there are any
-
-    # Every algorithm says these four.
-    make_config: Callable[..., Any]
     make_networks: Callable[[int, int, Any], Any]  # from state_dim, action_dim and config
-    make_optimizers: Callable[[Any, Any], Any]  # from networks and config
     update_function: Update
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "presets" in vars(cls):
-            cls.__doc__ = with_presets(cls.__doc__, cls)
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        *,
-        frame_size: int = 10,
-        seed: int = 0,
-        device: str | torch.device = "auto",
-        nets: Any = None,
-        optimizers: Callable[[Any, Any], Any] | None = None,
-        preset: str | None = None,
-        **config: Any,
-    ) -> None:
-        self.config = configured(self, preset, config)
-        check(frame_size, self.config)
-        self.catalog = catalog
-        self.item_ids, self.reward = catalog.item_ids, catalog.reward
-        self.frame_size, self.seed, self.updates = frame_size, seed, 0
-        self.device = resolve_device(device)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        plain = torch.tensor(catalog.table, device=self.device)  # (n_items + 1, d)
-        scale = self.config.input_scale
-        self.table = torch.empty_like(plain)
+    def make_tables(self) -> None:
+        """Makes room for item vectors as networks see them, and those that actions are compared with."""
+        super().make_tables()
+        plain = torch.tensor(self.catalog.table, device=self.device)  # (n_items + 1, d)
         self.vectors = functional.normalize(plain, dim=1) if self.config.mapper == "cosine" else plain
         self.shown = self.vectors if self.config.critic_action == "vector" else self.table
         self.inputs = self.table.bfloat16() if self.config.precision == "bf16" else self.table
-        self.use_constants({"input_scale": unit_scale(catalog.embeddings) if scale is None else scale})
-        begin_knowing(self, catalog)
-        self.own_nets, self.own_optimizers = nets is not None, optimizers
-        if nets is None:
-            with seeded(seed):  # on the CPU, so that weights do not depend on the device
-                nets = self.fresh_networks()
-        self.nets = type(nets)(*(network.to(self.device).eval() for network in nets))
-        for module in (module for network in self.nets for module in network.modules()):
-            if isinstance(module, Dropout):
-                module.generator = self.generator
-        if self.config.compile:
-            for network in self.nets:
-                network.compile()
-        self.optimizers = (optimizers or self.make_optimizers)(self.nets, self.config)
 
     def use_constants(self, constants: Mapping[str, float]) -> None:
         """Makes what depends on numbers worked out from data: those of this catalog, or those of a saved agent."""
-        self.constants = dict(constants)
-        self.table.copy_(as_inputs(self.catalog.table, self.constants["input_scale"], self.device))
+        super().use_constants(constants)
         self.inputs.copy_(self.table)
+
+    def seen_vectors(self, scale: float) -> torch.Tensor:
+        """Returns item vectors as networks see them (n_items + 1, d); only padding's has none but zeros."""
+        return as_inputs(self.catalog.table, scale, self.device)
 
     @property
     def state_dim(self) -> int:
@@ -193,39 +103,16 @@ class EmbeddingAgent:
         """Returns the agent's vector actions (B, d) in -1..1 for states; every subclass says how."""
         raise NotImplementedError
 
-    def step(self, batch: Decisions, learn: bool, **more: Any) -> Mapping[str, torch.Tensor]:
+    def step(self, batch: Batch, learn: bool, **more: Any) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses; `more` goes to the update function too."""
         items, shown = self.vectors[:-1], self.shown[:-1]
         own = {"shown": shown, "generator": self.generator, "learn": learn, **more}
-        return self.update_function(batch, self.nets, self.optimizers, items, self._told(), **own)
-
-    def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Learns from one batch; returns the losses as tensors on the device."""
-        settle_on_batch(self, batch)
-        with arithmetic(self.config.precision, self.device):
-            losses = self.step(self.look_up(batch), learn=True)
-        self.updates += 1
-        if len(self.sizes) > 1:  # it has learned of the new items too
-            self.sizes = [self.catalog.n_items]
-        return losses
-
-    def losses(self, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Returns the losses of a batch without learning from it: nothing changes, the random stream included."""
-        stream = self.generator.get_state()
-        with arithmetic(self.config.precision, self.device):
-            losses = self.step(self.look_up(batch), learn=False)
-        self.generator.set_state(stream)
-        return losses
+        return self.update_function(self.look_up(batch), self.nets, self.optimizers, items, self._told(), **own)
 
     def state_of(self, history: History) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the states that histories stand for: item vectors (B, F*d) and rewards (B, F)."""
         items, rewards = last_events(history, self.frame_size, self.catalog.n_items)
         return self.table[to_tensor(items, self.device).long()].flatten(1), self._reward(rewards)
-
-    def _reward(self, reward: Any) -> torch.Tensor:
-        """Returns rewards of any shape on the device, as networks see them."""
-        given, scale = to_tensor(reward, self.device).float(), reward_scale(self)
-        return given if scale == 1.0 else given * scale
 
     def _told(self) -> Any:
         """Returns the config that updates are told: `reward_range` is of rewards as networks see them."""
@@ -244,29 +131,9 @@ class EmbeddingAgent:
         return (action + self.config.noise * noise).clamp(-1.0, 1.0)
 
     @torch.no_grad()
-    def scores(self, history: History) -> torch.Tensor:
-        """Returns scores (B, n_items) float32: the mapper's product of the action with every item.
-
-        An empty history's are the items' popularity, where the agent knows it and did not learn in an environment.
-        """
-        return popular_where_empty(self, products(self.act(history), self.vectors[:-1], self.sizes), history)
-
-    def meet(self, log: InteractionLog) -> None:
-        """Tells it of the log it is about to learn from, as `fit` does; see `agents.base.meet`."""
-        meet(self, log)
-
-    def extend(self, catalog: Catalog) -> Self:
-        """Returns an agent like this for a catalog with more items at its end; see `agents.base.extended`."""
-        made: Self = extended(self, catalog)
-        return made
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns what `agents.base.agent_state` says."""
-        return agent_state(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` returned; one of another kind of device begins a new random stream."""
-        take_state(self, state)
+    def ranked(self, history: History) -> torch.Tensor:
+        """Returns the mapper's product of the action with every item (B, n_items) float32."""
+        return products(self.act(history), self.vectors[:-1], self.sizes)
 
     def look_up(self, batch: Batch) -> Decisions:
         """Returns the batch on the device with its vectors, by one gather.
@@ -302,15 +169,6 @@ def as_inputs(table: Any, scale: float, device: torch.device) -> torch.Tensor:
     seen = torch.tensor(table, device=device) * scale
     seen[:-1, 0].masked_fill_((seen[:-1] == 0).all(dim=1), _NEXT_TO_NOTHING)
     return seen
-
-
-def check(frame_size: int, config: EmbeddingConfig) -> None:
-    """Raises DataError if an option is unknown or out of range."""
-    check_numbers(frame_size, config)
-    for name, known in (("mapper", MAPPERS), ("critic_action", CRITIC_ACTIONS)):
-        given = getattr(config, name)
-        if given not in known:
-            raise DataError(f"{name} must be one of {', '.join(known)}, got {given!r}; choose one of them")
 
 
 def moved_by_one(frames: Any, next_frames: Any) -> bool:

@@ -11,7 +11,7 @@ Where we differ:
   clicks, in a row; the paper's come from a GRU over learned item embeddings. Frames must hold whole slates, misses
   with reward 0, as in `recgym/SlateBoredom-v0`.
 - Latent actions lie in plus or minus `latent_clip`, by tanh. Twin critics, where the paper's has one.
-- A slate shows an item once.
+- A slate shows an item once. Gradients are shortened and rewards brought to a size of 1; `preset="paper"` does neither.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +32,12 @@ from torch.nn import functional
 from agents.base import to_tensor
 from agents.item_agent import FrameConfig, Frames, ItemAgent
 from agents.networks.actors import GaussianActor, squashed
+from agents.networks.hyperparameters import at_least_one, below_one, not_negative, positive, share
 from agents.networks.layers import Critic, Scalar, descend, follow, frozen
 from agents.networks.twin_critics import TwinCritic
 from agents.training.slates import SlateBatch, SlateBuffer
+from agents.training.train import command
+from agents.training.worlds import WorldRun, train_in_world
 from recgym.errors import DataError
 from recgym.frames import History
 
@@ -42,20 +46,23 @@ from recgym.frames import History
 class Config(FrameConfig):
     """Hyperparameters of GeMS, with those of `FrameConfig`."""
 
-    k: int = 10  # items of a slate
-    gamma: float = 0.8  # discount per step
-    tau: float = 0.005  # share that targets move towards their networks at every update
-    actor_lr: float = 3e-4  # Adam's step size for the actor
-    critic_lr: float = 1e-3  # and for the critics
-    alpha_lr: float = 1e-3  # and for the logarithm of alpha
-    alpha_init: float = 0.2  # weight of entropy in the beginning
-    latent_dim: int = 32  # width of the latent space
-    latent_clip: float = 2.0  # how far latent actions reach
-    kl_weight: float = 0.5  # of the divergence in the autoencoder's loss
-    click_weight: float = 0.2  # of the clicks in it
-    lr: float = 1e-3  # Adam's step size for the autoencoder
-    dropout: float = 0.0
+    k: int = at_least_one(10)  # items of a slate
+    gamma: float = share(0.8)  # discount per step
+    tau: float = share(0.005)  # share that targets move towards their networks at every update
+    actor_lr: float = not_negative(3e-4)  # Adam's step size for the actor
+    critic_lr: float = not_negative(1e-3)  # and for the critics
+    alpha_lr: float = not_negative(1e-3)  # and for the logarithm of alpha
+    alpha_init: float = positive(0.2)  # weight of entropy in the beginning
+    latent_dim: int = at_least_one(32)  # width of the latent space
+    latent_clip: float = positive(2.0)  # how far latent actions reach
+    kl_weight: float = not_negative(0.5)  # of the divergence in the autoencoder's loss
+    click_weight: float = not_negative(0.2)  # of the clicks in it
+    lr: float = positive(1e-3)  # Adam's step size for the autoencoder
+    dropout: float = below_one(0.0)
     mask_seen: bool = False
+
+
+PAPER: dict[str, Any] = {"gamma": 0.8, "max_norm": None, "reward_scale": 1.0}
 
 
 class SlateVAE(nn.Module):
@@ -150,6 +157,7 @@ class GeMS(ItemAgent):
         latent: The latent points (B, latent_dim) of the slates it acted with last, which its buffer keeps.
     """
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
     make_buffer = SlateBuffer
     latent: np.ndarray | None = None
@@ -215,7 +223,9 @@ class GeMS(ItemAgent):
             taken.scatter_(1, slate[-1], True)
         return torch.cat(slate, dim=1)
 
-    def act(self, history: History, *, explore: bool = False, allowed: Any = None) -> torch.Tensor:
+    def act(  # type: ignore[override]  # its slates have the k it was made with
+        self, history: History, *, explore: bool = False, allowed: Any = None
+    ) -> torch.Tensor:
         """Returns slates (B, k) int64; with `explore`, of latent points drawn from the policy."""
         return self.slates(history, allowed, explore=explore)
 
@@ -268,3 +278,25 @@ def _layers(widths: list[int]) -> list[nn.Module]:
     for into, out in pairwise(widths):
         made += [*([nn.ReLU()] if made else []), nn.Linear(into, out)]
     return made
+
+
+def pretrained_on_random_slates(agent: GeMS, env: Any, n_slates: int = 20_000, n_steps: int = 2_000) -> None:
+    """Teaches the autoencoder `n_slates` random slates and what was clicked in them, in `n_steps` updates."""
+    random, slates, clicks = np.random.default_rng(agent.seed), [], []
+    env.reset(seed=agent.seed)
+    for _ in range(-(-n_slates // env.num_envs)):
+        drawn = np.argsort(-random.random((env.num_envs, agent.catalog.n_items)) * env.action_masks(), axis=1)
+        infos = env.step(drawn[:, : agent.k])[4]
+        full = (infos["items"] < agent.catalog.n_items).all(axis=1)  # sessions that have just begun show none
+        slates.append(infos["items"][full])
+        clicks.append(infos["answered"][full])
+    agent.pretrain(np.concatenate(slates), np.concatenate(clicks), n_steps)
+
+
+def main(run: WorldRun, config: Config) -> None:
+    """Trains GeMS in an environment of slates and prints what held-out people's sessions earn."""
+    train_in_world(GeMS, run, config, prepare=pretrained_on_random_slates)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
-from agents.base import (
-    agent_state,
-    begin_knowing,
-    extended,
-    known_users,
-    meet,
-    popular_where_empty,
-    resolve_device,
-    take_state,
-    to_tensor,
-    unit_scale,
-)
+from agents.base import known_users, to_tensor
 from agents.networks.configs import ItemAgentConfig
-from agents.networks.hyperparameters import check, configured, with_presets
-from agents.networks.layers import Dropout, arithmetic, seeded
-from agents.networks.scaling import reward_scale, settle_on_batch
-from recgym.catalog import Catalog
+from agents.networks.softmax_loss import n_drawn
+from agents.torch_agent import TorchAgent
 from recgym.frames import Batch, History, last_events
-from recgym.log import InteractionLog
 
 FrameConfig = ItemAgentConfig  # as it was once called
 
@@ -51,124 +37,32 @@ class ItemDecisions(NamedTuple):
     terminated: torch.Tensor  # (B,) bool
 
 
-class ItemAgent:
+class ItemAgent(TorchAgent):
     """What agents share whose action is an item: scores are the larger, the rather it is shown.
 
-    Args:
-        catalog: The items and their vectors.
-        frame_size: F, the events of a history that are looked at; shorter ones are padded.
-        seed: Seed of the networks and of the agent's own randomness.
-        device: Where it lives: `"auto"`, `"cpu"`, `"cuda"` ...
-        nets: Networks of your own, as a tuple of the algorithm's `Networks`; by default `make_networks` makes them.
-        optimizers: Called as `optimizers(nets, config)` with the networks on their device; by default the algorithm's
-            `make_optimizers`.
-        preset: `"paper"`: the algorithm as its paper has it, as far as it can be said in options; the class lists what
-            that changes. None: our defaults. Options given beside it win.
-        **config: Fields of the algorithm's `Config`.
-
-    Attributes:
-        config: The hyperparameters.
-        nets: The networks.
-        optimizers: What changes them.
-        table: Item vectors as networks see them, their mean square 1 (n_items + 1, d); the last row is padding.
-        generator: The agent's random stream.
-        constants: Numbers worked out from data, by name; they are saved with the agent, so that it means the same
-            wherever it is loaded: `input_scale`, what networks see item vectors multiplied by.
-        updates: Updates made so far.
-        popularity: Events of each item (n_items,) in the log that `fit` gave it, or None; empty histories get them.
-        user_ids: Outside ids of the users it has vectors for, in index order, or None.
-
-    Raises:
-        DataError: if an option is out of range, or there is no such preset.
-        OptionError: if a name is no field of the algorithm's `Config`; a `TypeError` too.
+    `TorchAgent` says what it is made from; networks see item vectors at a mean square of 1.
     """
 
-    presets: Mapping[str, Mapping[str, Any]] = {}  # options by name of a preset, where there are any
-
-    # Every algorithm says these three.
-    make_config: Callable[..., Any]
     make_networks: Callable[[torch.Tensor, int, Any], Any]  # from the table, the frame size and config
-    make_optimizers: Callable[[Any, Any], Any]  # from networks and config
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "presets" in vars(cls):
-            cls.__doc__ = with_presets(cls.__doc__, cls)
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        *,
-        frame_size: int = 10,
-        seed: int = 0,
-        device: str | torch.device = "auto",
-        nets: Any = None,
-        optimizers: Callable[[Any, Any], Any] | None = None,
-        preset: str | None = None,
-        **config: Any,
-    ) -> None:
-        self.config = configured(self, preset, config)
-        check(frame_size, self.config)
-        self.catalog = catalog
-        self.item_ids, self.reward = catalog.item_ids, catalog.reward
-        self.frame_size, self.seed, self.updates = frame_size, seed, 0
-        self.device = resolve_device(device)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.constants = {"input_scale": unit_scale(catalog.embeddings)}
-        self.table = torch.tensor(catalog.table, device=self.device) * self.constants["input_scale"]  # (n_items + 1, d)
-        begin_knowing(self, catalog)
-        self.own_nets, self.own_optimizers = nets is not None, optimizers
-        if nets is None:
-            with seeded(seed):  # on the CPU, so that weights do not depend on the device
-                nets = self.make_networks(self.table.cpu(), frame_size, self.config)
-        self.nets = type(nets)(*(network.to(self.device).eval() for network in nets))
-        for module in (module for network in self.nets for module in network.modules()):
-            if isinstance(module, Dropout):
-                module.generator = self.generator
-        self.optimizers = (optimizers or self.make_optimizers)(self.nets, self.config)
-
-    def use_constants(self, constants: Mapping[str, float]) -> None:
-        """Makes what depends on numbers worked out from data: those of this catalog, or those of a saved agent."""
-        self.constants = dict(constants)
-        self.table.copy_(torch.tensor(self.catalog.table, device=self.device) * self.constants["input_scale"])
-        for module in (module for network in self.nets for module in network.modules()):
-            vectors = dict(module.named_buffers(recurse=False)).get("vectors")
-            if vectors is not None and "vectors" not in module.state_dict():  # item vectors it knows, and does not keep
-                vectors.copy_(self.table[: len(vectors)])
+    def fresh_networks(self) -> Any:
+        """Returns the algorithm's networks, on the CPU."""
+        return self.make_networks(self.table.cpu(), self.frame_size, self.config)
 
     def values(self, frames: Frames) -> torch.Tensor:
         """Returns one number per item (B, n_items); every subclass says which."""
         raise NotImplementedError
 
-    def step(self, batch: Batch, learn: bool) -> Mapping[str, torch.Tensor]:
-        """Makes one update, or only measures its losses; every subclass says how."""
-        raise NotImplementedError
+    def drawn(self) -> torch.Tensor | None:
+        """Returns items (n,) drawn uniformly that an update looks at in place of all, by `config.n_negatives`; or None.
 
-    def update(self, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Learns from one batch; returns the losses as tensors on the device."""
-        settle_on_batch(self, batch)
-        with arithmetic(self.config.precision, self.device):
-            losses = self.step(batch, learn=True)
-        self.updates += 1
-        if len(self.sizes) > 1:  # it has learned of the new items too
-            self.sizes = [self.catalog.n_items]
-        return losses
-
-    def losses(self, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Returns the losses of a batch without learning from it: nothing changes, the random stream included."""
-        stream = self.generator.get_state()
-        with torch.no_grad(), arithmetic(self.config.precision, self.device):
-            losses = self.step(batch, learn=False)
-        self.generator.set_state(stream)
-        return losses
-
-    @torch.no_grad()
-    def scores(self, history: History) -> torch.Tensor:
-        """Returns scores (B, n_items) float32, items of the history among them.
-
-        An empty history's are the items' popularity, where the agent knows it and did not learn in an environment.
+        An adaptive softmax is not drawn from, nor are networks of your own unless you ask for it.
         """
-        return popular_where_empty(self, self.ranked(history), history)
+        asked = self.config.n_negatives
+        if self.config.head == "adaptive" or (self.own_nets and asked is None):
+            return None
+        n, n_items = n_drawn(asked, self.catalog.n_items), self.catalog.n_items
+        return torch.randint(n_items, (n,), generator=self.generator, device=self.device) if n else None
 
     def ranked(self, history: History) -> torch.Tensor:
         """Returns what the agent's networks say of every item (B, n_items)."""
@@ -181,10 +75,11 @@ class ItemAgent:
         return self.look_at(to_tensor(items, self.device).long(), rewards, length, history.user)
 
     @torch.no_grad()
-    def act(self, history: History, *, explore: bool = False, allowed: Any = None) -> torch.Tensor:
+    def act(self, history: History, *, explore: bool = False, allowed: Any = None, k: int = 1) -> torch.Tensor:
         """Returns items (B,) int64: those of the highest scores, or with `explore` drawn from a softmax over scores.
 
-        `allowed` (B, n_items) bool says which items may be shown; None means all.
+        `allowed` (B, n_items) bool says which items may be shown; None means all. With `k` above 1 they are slates
+        (B, k) of the k highest, or of draws without replacement, the first drawn first.
         """
         scores = self.scores(history)
         if allowed is not None:
@@ -195,17 +90,13 @@ class ItemAgent:
         if explore:  # the largest of scores plus Gumbel noise is a draw from their softmax
             noise = torch.rand(scores.shape, generator=self.generator, device=self.device)
             scores = scores / self.config.temperature - (-noise.clamp(min=1e-20).log()).log()
-        return scores.argmax(dim=1)
+        return scores.argmax(dim=1) if k == 1 else scores.topk(k, dim=1).indices
 
     def look_at(self, items: torch.Tensor, rewards: Any, length: Any, user: Any) -> Frames:
         """Returns frames with their vectors, for items (B, F) int64 on the device."""
         known = known_users(user, self.config.n_users, self.device)
         length = to_tensor(length, self.device).long()
         return Frames(self.table[items], self._reward(rewards), length, known)
-
-    def _reward(self, reward: Any) -> torch.Tensor:
-        """Returns rewards of any shape on the device, as networks see them."""
-        return to_tensor(reward, self.device).float() * reward_scale(self)
 
     def look_up(self, batch: Batch) -> ItemDecisions:
         """Returns the batch on the device with its vectors."""
@@ -225,35 +116,6 @@ class ItemAgent:
             next_items=next_items,
             terminated=to_tensor(batch.terminated, self.device).bool(),
         )
-
-    @property
-    def sizes(self) -> list[int]:
-        """Items the agent was trained with, then those of each extension since."""
-        return self._sizes
-
-    @sizes.setter
-    def sizes(self, sizes: list[int]) -> None:
-        self._sizes = sizes
-        for network in getattr(self, "nets", ()):
-            if hasattr(network, "sizes"):
-                network.sizes = sizes if len(sizes) > 1 else None
-
-    def meet(self, log: InteractionLog) -> None:
-        """Tells it of the log it is about to learn from, as `fit` does; see `agents.base.meet`."""
-        meet(self, log)
-
-    def extend(self, catalog: Catalog) -> Self:
-        """Returns an agent like this for a catalog with more items at its end; see `agents.base.extended`."""
-        made: Self = extended(self, catalog)
-        return made
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns what `agents.base.agent_state` says."""
-        return agent_state(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` returned; one of another kind of device begins a new random stream."""
-        take_state(self, state)
 
 
 def seen(items: torch.Tensor, n_items: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ Where we differ:
   expected is pushed down without end. The policy also imitates the logged item, the more the better its reward was,
   and advantages are brought to a mean magnitude of 1 (`normalise`). In an environment take `off_policy=False,
   bc_weight=0` and a small buffer, as nothing corrects for its age. For a learned behaviour policy see REINFORCE.
+- Above 10,000 items the softmax is estimated from 1,000 drawn uniformly (`n_negatives`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from torch import nn
 from torch.nn import functional
 
 from agents.item_agent import Frames, ItemAgent, ItemAgentConfig, ItemDecisions
+from agents.networks.hyperparameters import count, not_negative, share
 from agents.networks.layers import Critic, descend
 from agents.networks.softmax_heads import DiscreteActor, make_head
+from agents.networks.softmax_loss import drawn_policy
 from agents.networks.state_encoders import make_encoder
 from agents.networks.whole_batch import mean_of, shares_of
 from agents.training.train import Run, command, train_agent
@@ -47,19 +50,22 @@ class Config(ItemAgentConfig):
 
     encoder: str = "lstm"  # how frames become states, see agents.networks.state_encoders
     head: str = "vectors"  # what makes one number per item of the actor's vector, see agents.networks.softmax_heads
-    gamma: float = 0.5  # discount per step
-    actor_lr: float = 1e-3  # Adam's step size for the actor
-    critic_lr: float = 1e-3  # Adam's step size for the critic
+    gamma: float = share(0.5)  # discount per step
+    actor_lr: float = not_negative(1e-3)  # Adam's step size for the actor
+    critic_lr: float = not_negative(1e-3)  # Adam's step size for the critic
     off_policy: bool = (
         True  # whether decisions count rho, as if items had been shown at random; False: as pi shows them
     )
+    # Items drawn for an update's softmax, in place of all; 0 takes all, None all but of catalogs above 10,000.
+    n_negatives: int | None = count(None)
     normalise: bool = True  # whether advantages are divided by their batch's mean magnitude
-    entropy_weight: float = 0.01  # weight of the policy's entropy
-    bc_weight: float = 1.0  # weight of imitating the logged item
+    entropy_weight: float = not_negative(0.01)  # weight of the policy's entropy
+    bc_weight: float = not_negative(1.0)  # weight of imitating the logged item
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
 
 
 PAPER: dict[str, Any] = {
+    "n_negatives": 0,
     "off_policy": False,
     "normalise": False,
     "entropy_weight": 0.0,
@@ -82,6 +88,14 @@ class OnFrames(nn.Module):
         """Returns what the network makes of the states."""
         made: torch.Tensor = self.network(self.encoder(*frames))
         return made
+
+    def log_prob_and_entropy(
+        self, frames: Frames, items: torch.Tensor, drawn: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns log probabilities (B,) of an item per frame, and entropies (B,), estimated from drawn items (n,)."""
+        actor: Any = self.network
+        scores = actor.head.some(actor.hidden(self.encoder(*frames)), items[:, None], drawn).float()  # (B, 1 + n)
+        return drawn_policy(scores, drawn == items[:, None], actor.head.n_items)
 
 
 class Networks(NamedTuple):
@@ -118,7 +132,13 @@ def make_optimizers(nets: Networks, config: Config) -> Optimizers:
 
 
 def lstm_ac_update(
-    batch: ItemDecisions, nets: Networks, optimizers: Optimizers, config: Config, *, learn: bool = True
+    batch: ItemDecisions,
+    nets: Networks,
+    optimizers: Optimizers,
+    config: Config,
+    *,
+    drawn: torch.Tensor | None = None,
+    learn: bool = True,
 ) -> dict[str, torch.Tensor]:
     """Makes one step of the actor-critic, or only measures its losses; returns 0-d tensors, with no host sync.
 
@@ -127,6 +147,7 @@ def lstm_ac_update(
         nets: Networks to change.
         optimizers: One for the actor, one for the critic.
         config: Hyperparameters.
+        drawn: Items (n,) drawn uniformly that the softmax is estimated from; None takes all.
         learn: Whether to change anything.
     """
     nets.critic.train(learn)
@@ -140,12 +161,17 @@ def lstm_ac_update(
     critic_loss = functional.mse_loss(value, target)
 
     nets.actor.train(learn)
-    log_pi = nets.actor(*batch.frames).float()  # (B, n_items)
+    actor: Any = nets.actor
+    if drawn is None:
+        log_pi = actor(*batch.frames).float()  # (B, n_items)
+        logged = log_pi.gather(1, batch.action[:, None]).squeeze(1)  # (B,) log pi(a|s)
+        entropy, n_items = -(log_pi.exp() * log_pi).sum(dim=1).mean(), log_pi.shape[1]
+    else:
+        logged, entropies = actor.log_prob_and_entropy(batch.frames, batch.action, drawn)  # (B,) each
+        entropy, n_items = entropies.mean(), actor.network.head.n_items
     nets.actor.eval()
-    logged = log_pi.gather(1, batch.action[:, None]).squeeze(1)  # (B,) log pi(a|s)
-    entropy = -(log_pi.exp() * log_pi).sum(dim=1).mean()
     bc_loss = -(shares_of(config.bc_reward * batch.reward) * logged).sum()
-    rho = (log_pi.shape[1] * logged.detach().exp()).clamp(max=1.0) if config.off_policy else 1.0  # (B,)
+    rho = (n_items * logged.detach().exp()).clamp(max=1.0) if config.off_policy else 1.0  # (B,)
     policy_loss = -(rho * advantage * logged).mean() / scale
     actor_loss = policy_loss - config.entropy_weight * entropy + config.bc_weight * bc_loss
     if learn:
@@ -169,7 +195,8 @@ class LSTMActorCritic(ItemAgent):
 
     def step(self, batch: Batch, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses."""
-        return lstm_ac_update(self.look_up(batch), self.nets, self.optimizers, self.config, learn=learn)
+        decisions, drawn = self.look_up(batch), self.drawn()
+        return lstm_ac_update(decisions, self.nets, self.optimizers, self.config, drawn=drawn, learn=learn)
 
 
 def main(run: Run, config: Config) -> None:

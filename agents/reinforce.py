@@ -18,6 +18,7 @@ Where we differ:
 - The policy also imitates the logged item. Off-policy weights alone reward items that beta thinks rare, whatever the
   user's taste. Gains are brought to a mean of 1, so that imitation's weight means the same under every correction and
   any scale of rewards.
+- Above 10,000 items softmaxes are estimated from 1,000 drawn uniformly, the same for policy and beta (`n_negatives`).
 - Weights are cut off at 2, where the paper has e**3; they are not normalised. `gamma=0` makes it a bandit: it learns
   from each reward alone. `preset="paper"` is the paper's update, with its K and cap and a gamma that it does
   not name; see the class for what it sets.
@@ -40,6 +41,7 @@ import torch
 from torch import nn
 
 from agents.item_agent import Frames, ItemAgent, ItemAgentConfig, ItemDecisions
+from agents.networks.hyperparameters import at_least_one, count, not_negative, positive, share
 from agents.networks.layers import descend
 from agents.networks.softmax_heads import Beta, DiscreteActor, make_head
 from agents.networks.state_encoders import make_encoder
@@ -58,21 +60,25 @@ class Config(ItemAgentConfig):
     """Hyperparameters of REINFORCE, with those of `ItemAgentConfig`."""
 
     correction: Literal["none", "off_policy", "top_k"] = "top_k"  # which of the three forms
-    k: int = 10  # K, items of a list
-    weight_cap: float = 2.0  # importance weights are cut off here
+    k: int = at_least_one(10)  # K, items of a list
+    weight_cap: float = positive(2.0)  # importance weights are cut off here
     # Subtracted from every return: a number, "lowest" for the lower of -1 and the batch's lowest, None for its mean.
     baseline: float | Literal["lowest"] | None = "lowest"
     normalise: bool = True  # whether gains are divided by their batch's mean magnitude
-    bc_weight: float = 1.0  # weight of imitating the logged item
-    gamma: float = 0.0  # discount of the returns that batches have; 0 learns from the reward alone and needs none
-    actor_lr: float = 1e-3  # Adam's step size for encoder and policy
-    beta_lr: float = 1e-3  # Adam's step size for the behaviour policy
+    bc_weight: float = not_negative(1.0)  # weight of imitating the logged item
+    # Discount of the returns that batches have; 0 learns from the reward alone and needs none.
+    gamma: float = share(0.0)
+    actor_lr: float = not_negative(1e-3)  # Adam's step size for encoder and policy
+    beta_lr: float = not_negative(1e-3)  # Adam's step size for the behaviour policy
+    # Items drawn for an update's softmaxes, in place of all; 0 takes all, None all but of catalogs above 10,000.
+    n_negatives: int | None = count(None)
 
     def __post_init__(self) -> None:
         check_correction(self.correction, self.baseline)
 
 
 PAPER: dict[str, Any] = {
+    "n_negatives": 0,
     "baseline": 0.0,
     "normalise": False,
     "bc_weight": 0.0,
@@ -131,7 +137,8 @@ class REINFORCE(ItemAgent):
 
     def step(self, batch: Batch, learn: bool) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses."""
-        return reinforce_update(self.look_up(batch), self.nets, self.optimizers, self.config, learn=learn)
+        decisions, drawn = self.look_up(batch), self.drawn()
+        return reinforce_update(decisions, self.nets, self.optimizers, self.config, drawn=drawn, learn=learn)
 
     def make_buffer(self, capacity: int, frame_size: int, seed: int = 0) -> ReplayBuffer:
         """Returns the buffer this agent learns from in an environment: with returns, if it has a `gamma`."""
@@ -144,7 +151,13 @@ class REINFORCE(ItemAgent):
 
 
 def reinforce_update(
-    batch: ItemDecisions, nets: Networks, optimizers: Optimizers, config: Config, *, learn: bool = True
+    batch: ItemDecisions,
+    nets: Networks,
+    optimizers: Optimizers,
+    config: Config,
+    *,
+    drawn: torch.Tensor | None = None,
+    learn: bool = True,
 ) -> dict[str, torch.Tensor]:
     """Makes one step of REINFORCE, or only measures its losses; returns them as 0-d tensors, with no host sync.
 
@@ -153,6 +166,7 @@ def reinforce_update(
         nets: Networks to change.
         optimizers: One for encoder and policy, one for the behaviour policy.
         config: Hyperparameters.
+        drawn: Items (n,) drawn uniformly that softmaxes are estimated from; None takes all.
         learn: Whether to change anything.
 
     Raises:
@@ -163,21 +177,22 @@ def reinforce_update(
         raise DataError(
             f"with gamma={config.gamma} a batch must have returns, got none; make it by FrameBatches(..., gamma=...)"
         )
+    asked = (batch.action,) if drawn is None else (batch.action, drawn)
     for net in (nets.encoder, nets.actor):
         net.train(learn)
     state = nets.encoder(*batch.frames)  # (B, s)
-    log_pi = nets.actor.log_prob(state, batch.action)  # (B,)
+    log_pi = nets.actor.log_prob(state, *asked)  # (B,)
     for net in (nets.encoder, nets.actor):
         net.eval()
     nets.beta.train(learn)
-    log_beta = nets.beta.log_prob(state.detach(), batch.action)  # (B,)
+    log_beta = nets.beta.log_prob(state.detach(), *asked)  # (B,)
     nets.beta.eval()
     beta_loss = -log_beta.mean()
 
     settled = log_pi
     if learn and config.dropout > 0.0:  # what a decision counts is the policy's, not that of one draw of its units
         with torch.no_grad():
-            settled = nets.actor.log_prob(nets.encoder(*batch.frames), batch.action)  # (B,)
+            settled = nets.actor.log_prob(nets.encoder(*batch.frames), *asked)  # (B,)
     gain, weight, top_k = gains(settled, log_beta, returns, config)  # (B,)
     actor_loss = -(gain * log_pi).mean() - config.bc_weight * log_pi.mean()
     if learn:

@@ -26,10 +26,11 @@ import torch
 from torch import nn
 
 from agents.embedding_agent import Decisions, EmbeddingAgent
-from agents.losses import detached, imitation_of_good, scale_of, seen_by_critic, squared_errors, within_range
 from agents.networks.actors import GaussianActor, squashed
 from agents.networks.configs import EmbeddingConfig
+from agents.networks.hyperparameters import not_negative, positive
 from agents.networks.layers import Scalar, descend, follow, frozen
+from agents.networks.losses import detached, imitation_of_good, scale_of, seen_by_critic, squared_errors, within_range
 from agents.networks.twin_critics import make_critics
 from agents.training.train import Run, command, train_agent
 from recgym.frames import History
@@ -39,14 +40,14 @@ from recgym.frames import History
 class Config(EmbeddingConfig):
     """Hyperparameters of SAC, with those of `EmbeddingConfig`."""
 
-    alpha_lr: float = 1e-3  # Adam's step size for the logarithm of alpha
-    alpha_init: float = 0.01  # weight of entropy in the beginning
+    alpha_lr: float = not_negative(1e-3)  # Adam's step size for the logarithm of alpha
+    alpha_init: float = positive(0.01)  # weight of entropy in the beginning
     target_entropy: float | None = (
         None  # alpha keeps the policy's entropy near this; None is minus the width of actions
     )
-    q_weight: float = 1.0  # weight of the value term in the actor's loss
+    q_weight: float = not_negative(1.0)  # weight of the value term in the actor's loss
     normalise_q: bool = True  # whether the value term is divided by the mean |Q|
-    bc_weight: float = 1.0  # weight of imitating the logged item
+    bc_weight: float = not_negative(1.0)  # weight of imitating the logged item
     bc_reward: float = 2.0  # imitation of a decision counts exp(bc_reward * reward), over the batch's sum of it
 
 

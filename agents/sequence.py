@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
 
 from agents.item_agent import ItemAgent
+from agents.networks.hyperparameters import at_least_one, count
 from agents.networks.layers import descend
 from agents.networks.scaling import reward_scale
 from agents.networks.sequence_network import (
@@ -33,9 +35,9 @@ from agents.networks.sequence_network import (
 )
 from agents.networks.softmax_loss import catalog_loss
 from agents.networks.whole_batch import shares_of
-from agents.training.train import Run, command, train_agent
+from agents.training.train import Run, command, fit, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
-from recgym.errors import DataError
+from recgym.catalog import Catalog
 from recgym.frames import Batch, History
 from recgym.log import InteractionLog
 
@@ -44,15 +46,12 @@ from recgym.log import InteractionLog
 class Config(SequenceConfig):
     """Hyperparameters of sequence models, with those of `SequenceConfig`."""
 
-    core: Literal["transformer", "gru", "lstm", "convolution"] = "transformer"  # what reads the events
-    n_layers: int = 2  # of the core
+    core: Literal["transformer", "gated", "gru", "lstm", "convolution"] = "transformer"  # what reads the events
+    n_layers: int = at_least_one(2)  # of the core
     item_vectors: Literal["learned", "catalog"] = "learned"  # free ones, or a linear map of the catalog's
-    n_negatives: int | None = None  # items drawn per batch for the softmax; 0: all, None: all but of large catalogs
+    # Items drawn per batch for the softmax; 0: all, None: all but of large catalogs.
+    n_negatives: int | None = count(None)
     bc_reward: float = 0.0  # a next item counts exp(bc_reward * its reward), over the batch's sum of it
-
-    def __post_init__(self) -> None:
-        if self.max_length < 1:
-            raise DataError(f"max_length must be at least 1, got {self.max_length}; give the events looked at")
 
 
 class Networks(NamedTuple):
@@ -85,6 +84,23 @@ class SequenceModel(ItemAgent):
     """
 
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
+
+    @classmethod
+    def fit(cls, log: InteractionLog, *, seed: int = 0, device: str | torch.device = "auto", **config: Any) -> Self:
+        """Returns a model trained on a log for as long as a tenth of its users, held out, are ranked better by it.
+
+        Args:
+            log: What is learned from.
+            seed: Of the model and its batches.
+            device: Where it lives.
+            **config: Fields of `Config`; free item vectors and a GRU unless told otherwise.
+        """
+        train, held = log.split_users(test_size=0.1, seed=seed)
+        catalog = Catalog(np.ones((log.n_items, 1), dtype=np.float32), log.item_ids, log.reward)
+        model = cls(catalog, seed=seed, device=device, **{"core": "gru", "n_layers": 1, **config})
+        batches: Any = model.batches(train, batch_size=min(128, train.n_users), seed=seed)
+        fit(model, batches, "auto", validation=held)
+        return model
 
     def ranked(self, history: History) -> torch.Tensor:
         """Returns scores (B, n_items) float32 of what comes after the newest event."""

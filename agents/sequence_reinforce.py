@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents.item_agent import ItemAgent
+from agents.networks.hyperparameters import at_least_one, count, not_negative, positive, share
 from agents.networks.layers import descend
 from agents.networks.scaling import reward_scale
 from agents.networks.sequence_network import (
@@ -50,20 +51,19 @@ class Config(SequenceConfig):
     """Hyperparameters of REINFORCE over sequences, with those of `SequenceConfig`; `lr` is the policy's."""
 
     correction: Literal["none", "off_policy", "top_k"] = "top_k"  # which of the three forms
-    k: int = 10  # K, items of a list
-    weight_cap: float = 2.0  # importance weights are cut off here
+    k: int = at_least_one(10)  # K, items of a list
+    weight_cap: float = positive(2.0)  # importance weights are cut off here
     # Subtracted from every return: a number, "lowest" for the lower of -1 and the batch's lowest, None for its mean.
     baseline: float | Literal["lowest"] | None = "lowest"
     normalise: bool = True  # whether gains are divided by their batch's mean magnitude
-    bc_weight: float = 1.0  # weight of imitating the logged item
-    gamma: float = 0.0  # discount of the returns; 0 learns from the reward alone
-    beta_lr: float = 1e-3  # Adam's step size for the behaviour policy
-    n_negatives: int | None = None  # items drawn per batch for the softmax; 0: all, None: all but of large catalogs
+    bc_weight: float = not_negative(1.0)  # weight of imitating the logged item
+    gamma: float = share(0.0)  # discount of the returns; 0 learns from the reward alone
+    beta_lr: float = not_negative(1e-3)  # Adam's step size for the behaviour policy
+    # Items drawn per batch for the softmax; 0: all, None: all but of large catalogs.
+    n_negatives: int | None = count(None)
 
     def __post_init__(self) -> None:
         check_correction(self.correction, self.baseline)
-        if self.max_length < 1 or self.k < 1:
-            raise DataError(f"max_length and k must be at least 1, got {self.max_length} and {self.k}; mend them")
 
 
 PAPER: dict[str, Any] = {

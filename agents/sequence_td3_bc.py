@@ -27,8 +27,9 @@ import torch
 
 from agents.base import to_tensor
 from agents.item_agent import ItemAgent
-from agents.losses import scale_of
+from agents.networks.hyperparameters import at_least_one, at_least_two, count, not_negative, share
 from agents.networks.layers import Critic, descend, follow, frozen
+from agents.networks.losses import scale_of
 from agents.networks.scaling import reward_scale
 from agents.networks.sequence_network import (
     SequenceConfig,
@@ -44,7 +45,6 @@ from agents.networks.twin_critics import TwinCritic, clipped_noise
 from agents.networks.whole_batch import even_weights, mean_of
 from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
-from recgym.errors import DataError
 from recgym.frames import Batch, History
 from recgym.log import InteractionLog
 
@@ -53,21 +53,18 @@ from recgym.log import InteractionLog
 class Config(SequenceConfig):
     """Hyperparameters of TD3+BC over sequences, with those of `SequenceConfig`; `lr` is the actor's."""
 
-    gamma: float = 0.5  # discount per event; 0 learns from the reward alone
-    tau: float = 0.005  # share that targets move towards their networks whenever the actor learns
-    critic_lr: float = 1e-3  # Adam's step size for the critics
-    hidden: int = 256  # width of the critics' hidden layers
-    policy_delay: int = 2  # the actor and all targets move at every such update
-    target_noise: float = 0.2  # standard deviation of the noise on the target actor's action
-    noise_clip: float = 0.5  # that noise stays within plus or minus this
+    max_length: int = at_least_two(200)  # newest events that are looked at; what came of one is seen at the next
+    gamma: float = share(0.5)  # discount per event; 0 learns from the reward alone
+    tau: float = share(0.005)  # share that targets move towards their networks whenever the actor learns
+    critic_lr: float = not_negative(1e-3)  # Adam's step size for the critics
+    hidden: int = at_least_one(256)  # width of the critics' hidden layers
+    policy_delay: int = at_least_one(2)  # the actor and all targets move at every such update
+    target_noise: float = not_negative(0.2)  # standard deviation of the noise on the target actor's action
+    noise_clip: float = not_negative(0.5)  # that noise stays within plus or minus this
     alpha: float = 0.3  # weight of the value term, which is divided by the mean |Q|
-    value_after: int = 100  # updates before the value term counts
-    n_negatives: int | None = None  # items drawn per batch for the softmax; 0: all, None: all but of large catalogs
-
-    def __post_init__(self) -> None:
-        if self.max_length < 2 or self.policy_delay < 1:
-            found = f"max_length={self.max_length}, policy_delay={self.policy_delay}"
-            raise DataError(f"max_length must be at least 2 and policy_delay at least 1, got {found}; mend them")
+    value_after: int = count(100)  # updates before the value term counts
+    # Items drawn per batch for the softmax; 0: all, None: all but of large catalogs.
+    n_negatives: int | None = count(None)
 
 
 PAPER: dict[str, Any] = {

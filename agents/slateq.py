@@ -13,6 +13,7 @@ Where we differ:
   One answer a slate is the paper's case; where there are several (`choice="independent"`: each place is answered by
   itself, places have biases of their own), gains add up, and top_k is exact. `"top_k"` ranks gains, not whole values.
 - The next slate is chosen by the network and valued by its slow copy, as in double Q-learning.
+- Gradients are shortened and rewards brought to a size of 1; `preset="paper"` does neither.
 - Exploring shows, with probability `epsilon` a session and step, a slate drawn at random.
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -29,14 +31,15 @@ from torch.nn import functional
 
 from agents.base import to_tensor
 from agents.item_agent import FrameConfig, Frames, ItemAgent
+from agents.networks.hyperparameters import at_least_one, below_one, positive, share
 from agents.networks.layers import Dropout, descend, follow
 from agents.networks.softmax_heads import VectorHead
 from agents.networks.state_encoders import make_encoder
 from agents.training.slates import SlateBatch, SlateBuffer
-from recgym.errors import DataError
+from agents.training.train import command
+from agents.training.worlds import WorldRun, train_in_world
 from recgym.frames import History
 
-SLATES, CHOICES = ("top_k", "greedy", "optimal"), ("logit", "independent")
 _ROUNDS = 20  # of Dinkelbach's iteration, which needs a handful
 
 
@@ -44,17 +47,20 @@ _ROUNDS = 20  # of Dinkelbach's iteration, which needs a handful
 class Config(FrameConfig):
     """Hyperparameters of SlateQ, with those of `FrameConfig`."""
 
-    k: int = 3  # items of a slate
-    gamma: float = 0.98  # discount per step
-    tau: float = 0.01  # share that the target moves towards the network at every update
-    lr: float = 1e-3  # Adam's step size
+    k: int = at_least_one(3)  # items of a slate
+    gamma: float = share(0.98)  # discount per step
+    tau: float = share(0.01)  # share that the target moves towards the network at every update
+    lr: float = positive(1e-3)  # Adam's step size
     encoder: str = "drr"
-    dropout: float = 0.0
+    dropout: float = below_one(0.0)
     mask_seen: bool = False
     choice: Literal["logit", "independent"] = "logit"  # how places are answered, see the head of this file
     slates: Literal["top_k", "greedy", "optimal"] = "optimal"  # how slates to show are found
     target_slates: Literal["top_k", "greedy", "optimal"] = "optimal"  # and those that values are learned of
-    epsilon: float = 0.1  # share of slates drawn at random when exploring
+    epsilon: float = share(0.1)  # share of slates drawn at random when exploring
+
+
+PAPER: dict[str, Any] = {"choice": "logit", "target_slates": "optimal", "max_norm": None, "reward_scale": 1.0}
 
 
 class Judgement(NamedTuple):
@@ -106,15 +112,7 @@ class Optimizers(NamedTuple):
 
 
 def make_networks(table: torch.Tensor, frame_size: int, config: Config) -> Networks:
-    """Returns fresh networks for items with the given vectors (n_items + 1, d), padding last.
-
-    Raises:
-        DataError: if an option is unknown.
-    """
-    for name, known in (("choice", CHOICES), ("slates", SLATES), ("target_slates", SLATES)):
-        if getattr(config, name) not in known:
-            given = getattr(config, name)
-            raise DataError(f"{name} must be one of {', '.join(known)}, got {given!r}; choose one of them")
+    """Returns fresh networks for items with the given vectors (n_items + 1, d), padding last."""
     critic = SlateCritic(table.shape[1], frame_size, table[:-1], config)
     return Networks(critic, copy.deepcopy(critic))
 
@@ -128,6 +126,7 @@ def make_optimizers(nets: Networks, config: Config) -> Optimizers:
 class SlateQ(ItemAgent):
     """SlateQ over items; see the head of this file, and `ItemAgent` for its arguments. It acts in slates of `k`."""
 
+    presets = MappingProxyType({"paper": PAPER})
     make_config, make_networks, make_optimizers = Config, staticmethod(make_networks), staticmethod(make_optimizers)
     make_buffer = SlateBuffer
 
@@ -150,7 +149,9 @@ class SlateQ(ItemAgent):
         return best_slates(judged, offered, self.k, self.config.choice, self.config.slates)
 
     @torch.no_grad()
-    def act(self, history: History, *, explore: bool = False, allowed: Any = None) -> torch.Tensor:
+    def act(  # type: ignore[override]  # its slates have the k it was made with
+        self, history: History, *, explore: bool = False, allowed: Any = None
+    ) -> torch.Tensor:
         """Returns slates (B, k) int64, or items (B,) if k=1: the best, or with `explore` now and then any at random."""
         slates = self.slates(history, allowed)
         if not explore:
@@ -261,7 +262,7 @@ def best_slates(judged: Judgement, offered: torch.Tensor, k: int, choice: str, h
             w, g = weight.gather(1, slate), gain.gather(1, slate)
             level = (w * g).sum(dim=1, keepdim=True) / (w.sum(dim=1, keepdim=True) + outside)
             new = _largest(weight * (gain - level), offered, k)
-            if torch.equal(new, slate):
+            if slate.device.type == "cpu" and torch.equal(new, slate):  # elsewhere a look costs more than the rounds
                 break
             slate = new
     return slate
@@ -283,3 +284,12 @@ def _greedy(
 
 def _largest(values: torch.Tensor, offered: torch.Tensor, k: int) -> torch.Tensor:
     return values.masked_fill(~offered, -torch.inf).topk(k, dim=1).indices
+
+
+def main(run: WorldRun, config: Config) -> None:
+    """Trains SlateQ in an environment of slates and prints what held-out people's sessions earn."""
+    train_in_world(SlateQ, run, config)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -37,6 +37,7 @@ from torch import nn
 
 from agents.base import to_tensor
 from agents.item_agent import ItemAgent
+from agents.networks.hyperparameters import at_least_two, count, not_negative, share
 from agents.networks.layers import descend
 from agents.networks.scaling import reward_scale
 from agents.networks.sequence_network import (
@@ -51,7 +52,6 @@ from agents.networks.softmax_loss import catalog_loss
 from agents.networks.whole_batch import mean_of, shares_of
 from agents.training.train import Run, command, train_agent
 from recgym.batches.sequence_batches import SequenceBatch, SequenceBatches
-from recgym.errors import DataError
 from recgym.frames import Batch, History
 from recgym.log import InteractionLog
 
@@ -62,20 +62,17 @@ _CUT = 2.0  # deviations at which advantages are cut off
 class Config(SequenceConfig):
     """Hyperparameters of the sequence actor-critic, with those of `SequenceConfig`."""
 
-    gamma: float = 0.5  # discount per event
-    q_weight: float = 0.5  # weight of the critic's loss beside the policy's
-    n_negatives: int = 64  # items drawn per batch that were not taken, for the critic
-    policy_negatives: int | None = None  # items drawn per batch for the policy's softmax, as `n_negatives` of others
+    max_length: int = at_least_two(200)  # newest events that are looked at; what came of one is seen at the next
+    gamma: float = share(0.5)  # discount per event
+    q_weight: float = not_negative(0.5)  # weight of the critic's loss beside the policy's
+    n_negatives: int = count(64)  # items drawn per batch that were not taken, for the critic
+    # Items drawn per batch for the policy's softmax, as `n_negatives` of others.
+    policy_negatives: int | None = count(None)
     negative_weight: float = 1.0  # weight of what the critic learns from them
     advantage_weight: float = 0.5  # how much more the policy learns from what is better than expected; 0 not at all
-    advantage_after: int = 500  # updates before advantages count
+    advantage_after: int = count(500)  # updates before advantages count
     value_weight: float = 0.0  # of the critic's values in the scores
     critic_only: bool = False  # whether the policy stays as it is, e.g. as imitation left it, and only values learn
-
-    def __post_init__(self) -> None:
-        if self.max_length < 2 or self.n_negatives < 0:
-            found = f"max_length={self.max_length}, n_negatives={self.n_negatives}"
-            raise DataError(f"max_length must be at least 2 and n_negatives at least 0, got {found}; mend them")
 
 
 PAPER: dict[str, Any] = {

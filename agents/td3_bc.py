@@ -24,23 +24,25 @@ import torch
 from torch.nn import functional
 
 from agents.embedding_agent import Decisions, EmbeddingAgent
-from agents.losses import detached, imitation_loss, scale_of, seen_by_critic, squared_errors, within_range
 from agents.networks.configs import EmbeddingConfig
+from agents.networks.hyperparameters import at_least_one, not_negative
 from agents.networks.layers import descend, frozen
+from agents.networks.losses import detached, imitation_loss, scale_of, seen_by_critic, squared_errors, within_range
 from agents.networks.twin_critics import Networks, Optimizers, make_networks, make_optimizers, move_targets, smoothed
 from agents.training.train import Run, command, train_agent
+from recgym.frames import Batch
 
 
 @dataclass(frozen=True)
 class Config(EmbeddingConfig):
     """Hyperparameters of TD3+BC, with those of `EmbeddingConfig`."""
 
-    policy_delay: int = 2  # the actor and all targets move at every such update
-    target_noise: float = 0.2  # standard deviation of the noise on the target actor's action
-    noise_clip: float = 0.5  # that noise stays within plus or minus this
+    policy_delay: int = at_least_one(2)  # the actor and all targets move at every such update
+    target_noise: float = not_negative(0.2)  # standard deviation of the noise on the target actor's action
+    noise_clip: float = not_negative(0.5)  # that noise stays within plus or minus this
     alpha: float = 2.5  # weight of the value term, which is divided by the mean |Q|
     bc: Literal["items", "vector"] = "items"  # imitation by cross-entropy over items, or by squared distance
-    noise: float = 0.1  # standard deviation of exploration
+    noise: float = not_negative(0.1)  # standard deviation of exploration
 
 
 PAPER: dict[str, Any] = {
@@ -122,7 +124,7 @@ class TD3BC(EmbeddingAgent):
         """Returns vector actions (B, d) in -1..1."""
         return self.nets.actor(*state)
 
-    def step(self, batch: Decisions, learn: bool, **more: Any) -> Mapping[str, torch.Tensor]:
+    def step(self, batch: Batch, learn: bool, **more: Any) -> Mapping[str, torch.Tensor]:
         """Makes one update, or only measures its losses; it knows whose turn it is."""
         with_actor = not learn or (self.updates + 1) % self.config.policy_delay == 0
         return super().step(batch, learn, with_actor=with_actor, **more)

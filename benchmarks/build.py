@@ -124,6 +124,9 @@ def ranker(
         return maker.fit(log, **config)
     if isinstance(maker, Scorer) and not isinstance(maker, type):
         return maker
+    if not callable(maker):
+        what = f"an entry point must name a class, a function or a scorer, got {type(maker).__name__}"
+        raise DataError(f"{what}; see CONTRIBUTING.md")
     takes = inspect.signature(maker).parameters
     required = [name for name, parameter in takes.items() if parameter.default is inspect.Parameter.empty]
     if isinstance(maker, type) or required not in (["history"], ["history", "catalog"]):
@@ -147,6 +150,7 @@ class Function:
 
 def train(agent: Any, entry: Entry, data: Data, seed: int, tell: Tell | None = None) -> list[dict[str, float]]:
     """Trains an agent and returns its learning curve on the validation users."""
+    from agents.training.callbacks import Progress, together
     from agents.training.train import batches_for, fit
 
     suite = data.suite
@@ -165,7 +169,7 @@ def train(agent: Any, entry: Entry, data: Data, seed: int, tell: Tell | None = N
                 tell(curve[-1])
 
     report(0, {})
-    fit(agent, batches, entry.n_steps, report=report)
+    fit(agent, batches, entry.n_steps, report=together(Progress(entry.n_steps, leave=False), report))
     return curve
 
 
@@ -186,6 +190,8 @@ def entry_point(name: str) -> Callable[..., Any]:
         raise DataError(
             f"Python must find {module!r}, got no such module; run from its folder, or install it"
         ) from error
+    except (SyntaxError, ValueError, TypeError, NameError) as error:
+        raise DataError(f"{module} must be importable, got {type(error).__name__}: {error}; mend it") from error
     except AttributeError as error:
         raise DataError(f"{module} must define {attribute!r}, got none; mend the name") from error
 

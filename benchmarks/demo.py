@@ -5,14 +5,17 @@ Exits with 1 unless DDPG beats popularity: the 95 % interval of every paired dif
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import ROOT, in_order, plots, table
+from benchmarks.report import plots
 from benchmarks.results import Results, Row
 from benchmarks.run import run
 from benchmarks.suites import SUITES, Suite
+from benchmarks.tables import in_order, table
+from recgym.commands.ending import ended
+from recgym.commands.words import Parser
 
 
 def demo(suite: Suite, folder: Path, seed: int = 0) -> bool:
@@ -37,14 +40,14 @@ def verdict(row: Row) -> str:
     return f"{row['agent']}, {row['metric']}: {value:+.4f} [{low:.4f}, {high:.4f}] over {row['n']} users: {above}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the command line and runs the demo."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "demo", help="folder to write (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line and runs the demo; returns 1 unless DDPG beats popularity."""
+    parser = Parser(prog="python -m benchmarks.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of training (default: %(default)s)")
     given = parser.parse_args(arguments)
-    raise SystemExit(0 if demo(SUITES["quickstart"], given.out, given.seed) else 1)
+    return 0 if demo(SUITES["quickstart"], given.out, given.seed) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main, called="python -m benchmarks.demo"))

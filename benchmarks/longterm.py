@@ -9,9 +9,9 @@ whatever is better know the truth about users; agents see histories. A finished 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +29,8 @@ from benchmarks.longterm_worlds import WORLDS
 from benchmarks.quality import Options
 from benchmarks.quality.measure import hierarchical_interval
 from benchmarks.results import Results
+from recgym.commands.ending import ended
+from recgym.commands.words import Parser
 from recgym.evaluation.floors import known_policies
 from recgym.evaluation.metrics import Interval, paired_difference
 
@@ -43,9 +45,7 @@ def run(options: Options) -> None:
         SystemExit: if no world has a row of a name that is asked for.
     """
     results = Results(options.folder / f"{NAME}.csv")
-    names = {learner.name for world in WORLDS.values() for learner in world.learners}
-    if unknown := set(options.rows) - names:
-        raise SystemExit(f"a row of Q5 must be one of {sorted(names)}, got {sorted(unknown)}; choose among them")
+    check_rows(options.rows, list(WORLDS.values()))
     agents = [entry for entry in options.own if is_agent(entry_point(entry.build))]
     for entry in (entry for entry in options.own if entry not in agents):
         print(
@@ -64,6 +64,13 @@ def run(options: Options) -> None:
             n_seeds=options.n_seeds,
             force=options.force,
         )
+
+
+def check_rows(names: Sequence[str], worlds: Sequence[World]) -> None:
+    """Raises SystemExit if a world has no learner of a name."""
+    known = {learner.name for world in worlds for learner in world.learners}
+    if unknown := set(names) - known:
+        raise SystemExit(f"a row of Q5 must be one of {sorted(known)}, got {sorted(unknown)}; choose among them")
 
 
 def run_world(
@@ -206,15 +213,16 @@ class _Place:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line and runs one world's trials, in the world where hyperparameters are chosen."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.longterm", description="Trials of hyperparameters.")
+    parser = Parser(prog="python -m benchmarks.longterm", description="Trials of hyperparameters.")
     parser.add_argument("world", choices=list(WORLDS))
     parser.add_argument("rows", nargs="*", help="names of learners; none means all")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each learner (default: %(default)s)")
     given = parser.parse_args(arguments)
+    check_rows(given.rows, [WORLDS[given.world]])
     results = Results(Path("runs") / f"{NAME}-trials.csv")
     nothing = {"commit": "", "dirty": "", "versions": ""}
     run_world(WORLDS[given.world], results, nothing, rows=given.rows, world_seed=TUNING_WORLD, n_seeds=given.seeds)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main, called="python -m benchmarks.longterm"))

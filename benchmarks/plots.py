@@ -10,6 +10,8 @@ from benchmarks.results import Row
 from recgym.storage.store import atomic_file
 
 _COLOUR, _FLOOR, _PLAIN = "#1f5fa8", "#9a9a9a", "#333333"
+# Okabe and Ito's colours, which stay apart for the colour-blind; black in place of yellow, which fades on white.
+_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9", "#7f7f7f")
 
 
 def interval_chart(path: Path, title: str, rows: Sequence[Row], metrics: Sequence[str], floors: Sequence[str]) -> None:
@@ -42,7 +44,7 @@ def interval_chart(path: Path, title: str, rows: Sequence[Row], metrics: Sequenc
 def learning_curves(
     path: Path, title: str, curves: Mapping[str, Sequence[Mapping[str, float]]], metric: str, reference: float | None
 ) -> None:
-    """Writes the metric on validation users against updates, one line per agent.
+    """Writes the metric on validation users against updates, at most eight agents a panel, the best first.
 
     Args:
         path: The PNG to write.
@@ -51,21 +53,55 @@ def learning_curves(
         metric: Which column to show.
         reference: Where to draw popularity's value on the test users, or None.
     """
-    figure, (panel,) = _figure(1, 6.0, 3.6)
-    for agent, points in curves.items():
-        steps = [point["step"] for point in points]
-        (line,) = panel.plot(steps, [point[metric] for point in points], label=agent)
-        band = [[point[end] for point in points] for end in ("low", "high")]
-        panel.fill_between(steps, *band, color=line.get_color(), alpha=0.15, linewidth=0)
-    if reference is not None:
-        panel.axhline(reference, color=_FLOOR, linestyle="--", label="popularity (test users)")
-    panel.set_xlabel("updates")
-    panel.set_ylabel(f"{metric.replace('_', ' ')}, validation users")
-    panel.set_ylim(bottom=0)
-    panel.grid(alpha=0.3)
-    panel.legend(frameon=False)
+    ranked = sorted(curves, key=lambda agent: -curves[agent][-1][metric])
+    n_panels = -(-len(ranked) // len(_LINES))
+    per_panel = -(-len(ranked) // n_panels)
+    figure, panels = _figure(n_panels, 6.4 * n_panels, 4.0)
+    top = max(reference or 0.0, *(point["high"] for points in curves.values() for point in points))
+    for place, panel in enumerate(panels):
+        ends: list[tuple[float, float | None, str, str]] = []
+        for colour, agent in zip(_LINES, ranked[place * per_panel : (place + 1) * per_panel], strict=False):
+            points = curves[agent]
+            steps = [point["step"] for point in points]
+            panel.plot(steps, [point[metric] for point in points], color=colour, marker="o", markersize=2.5)
+            band = [[point[end] for point in points] for end in ("low", "high")]
+            panel.fill_between(steps, *band, color=colour, alpha=0.15, linewidth=0)
+            ends.append((points[-1][metric], steps[-1], agent, colour))
+        if reference is not None:
+            panel.axhline(reference, color=_FLOOR, linestyle="--")
+            ends.append((reference, None, "popularity (test users)", _FLOOR))
+        _direct_labels(panel, ends, 1.05 * top)
+        panel.set_xlabel("updates")
+        panel.set_ylim(0, 1.05 * top)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel(f"{metric.replace('_', ' ')}, validation users")
     figure.suptitle(title, color=_PLAIN)
     _save(figure, path)
+
+
+def _direct_labels(panel: Any, ends: Sequence[tuple[float, float | None, str, str]], top: float) -> None:
+    """Names every line at the right of its panel, at the height where it ends or as near as names do not overlap."""
+    gap = 0.055 * top
+    ordered = sorted(ends, key=lambda end: end[0])
+    heights = apart([end[0] for end in ordered], gap, top)
+    for (value, step, name, colour), height in zip(ordered, heights, strict=True):
+        right = panel.get_yaxis_transform()
+        start, units = ((1.0, value), right) if step is None else ((step, value), "data")
+        line = {"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.6}
+        words = panel.annotate(name, start, (1.03, height), units, right, line, False, color=colour, fontsize=8)
+        words.set_verticalalignment("center")
+
+
+def apart(values: Sequence[float], gap: float, top: float) -> list[float]:
+    """Returns ascending heights near ascending values that are `gap` apart and, where there is room, within 0..top."""
+    heights: list[float] = []
+    for value in values:
+        heights.append(max(value, heights[-1] + gap) if heights else value)
+    limit = top
+    for place in range(len(heights) - 1, -1, -1):
+        heights[place] = min(heights[place], limit)
+        limit = heights[place] - gap
+    return heights
 
 
 def time_chart(path: Path, title: str, points: Mapping[str, tuple[float, float]], metric: str) -> None:

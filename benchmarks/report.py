@@ -7,7 +7,6 @@ is written and the exit status is 1 where a page says something else than the ro
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,12 @@ from pathlib import Path
 from benchmarks import fidelity_report, ope_report, simulated, speed_report
 from benchmarks.plots import interval_chart, learning_curves
 from benchmarks.quality import report as quality_report
-from benchmarks.results import FOLDER, Results, Row, protocols
+from benchmarks.results import FOLDER, Results, Row, place, protocols
 from benchmarks.suites import FLOORS, SUITES, Suite
+from benchmarks.tables import cell, in_order, table
+from recgym.commands.ending import ended
+from recgym.commands.words import Parser
+from recgym.errors import RecgymError
 from recgym.storage.store import atomic_file
 
 ROOT = Path(__file__).parent.parent
@@ -108,26 +111,6 @@ def block(suite: Suite, rows: Sequence[Row]) -> str:
     return "\n".join(parts)
 
 
-def in_order(suite: Suite, rows: Sequence[Row]) -> list[Row]:
-    """Returns the rows that are no paired differences: entries in the order of the suite, then the others."""
-    place = {entry.name: place for place, entry in enumerate(suite.entries)}
-    singles = [row for row in rows if row["unit"] != "pairs"]
-    return sorted(singles, key=lambda row: place.get(row["agent"], len(place)))
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Returns a Markdown table: a line per agent and seed, a column per metric, intervals in brackets."""
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    cells = {(row["agent"], row["seed"], row["metric"]): _cell(row) for row in rows}
-    lines = [f"| agent | {' | '.join(metrics)} | fitted in |", f"|---|{'---|' * (len(metrics) + 1)}"]
-    seeds = {row["seed"] for row in rows}
-    for row in {(row["agent"], row["seed"]): row for row in rows}.values():
-        name = row["agent"] if len(seeds) == 1 else f"{row['agent']} (seed {row['seed']})"
-        values = [cells.get((row["agent"], row["seed"], metric), "") for metric in metrics]
-        lines.append(f"| {name} | {' | '.join(values)} | {float(row['seconds']):.0f} s |")
-    return "\n".join(lines)
-
-
 def plots(suite: Suite, results: Results, folder: Path) -> list[Path]:
     """Writes the interval chart of a suite, and its learning curves where there are any; returns their paths."""
     rows = results.rows()
@@ -149,15 +132,10 @@ def plots(suite: Suite, results: Results, folder: Path) -> list[Path]:
 def _pair_lines(rows: Sequence[Row]) -> list[str]:
     pairs = [row for row in rows if row["unit"] == "pairs"]
     lines = [
-        f"- {row['agent'].replace(' - ', ' minus ')}, {row['metric']}: {_cell(row, '+')} over {int(row['n']):,} users"
+        f"- {row['agent'].replace(' - ', ' minus ')}, {row['metric']}: {cell(row, '+')} over {int(row['n']):,} users"
         for row in pairs
     ]
     return ["", "Paired by user:", *lines] if lines else []
-
-
-def _cell(row: Row, sign: str = "") -> str:
-    value = f"{float(row['value']):{sign}.3f}"
-    return f"{value} [{float(row['low']):.3f}, {float(row['high']):.3f}]" if row["low"] else value
 
 
 def _once(column: str, rows: Sequence[Row]) -> str:
@@ -175,11 +153,13 @@ def _with_rows(folder: Path) -> list[Suite]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, then writes or checks."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where pages and rows differ")
     parser.add_argument("--page", type=Path, default=PAGE, help="with leaderboard.md beside it and README.md above")
     parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the rows (default: %(default)s)")
     given = parser.parse_args(arguments)
+    if given.page == PAGE and place() != FOLDER:
+        raise RecgymError("report writes the pages of a checkout, got none here; go there, or give --page")
     if not given.check:
         write(given.page, given.results)
         return
@@ -191,4 +171,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main, called="python -m benchmarks.report"))

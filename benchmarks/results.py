@@ -22,6 +22,8 @@ from recgym.storage.locks import locked
 from recgym.storage.store import atomic_file
 
 FOLDER = Path(__file__).parent / "results"
+CHECKOUT = FOLDER.parents[1]
+ASIDE = Path("runs", "bench")  # where rows go that are not this project's, in the current folder
 COLUMNS = (
     *("agent", "metric", "value", "low", "high", "n", "unit", "seed", "n_steps", "seconds", "device", "threads"),
     *("protocol", "config", "data_hash", "commit", "dirty", "versions", "finished", "key"),
@@ -38,6 +40,18 @@ _PACKED: Any = {
     "use_dictionary": ["agent", "seed", "metric", "name", "value"],
     "column_encoding": {"unit": "DELTA_BINARY_PACKED", "point": "DELTA_BINARY_PACKED"},
 }
+
+
+def place(*, own: bool = False) -> Path:
+    """Returns the folder that rows go to where none is named: never one of an installed package.
+
+    The tracked folder of a checkout takes rows of its own alone, and only of who stands in that checkout.
+
+    Args:
+        own: Whether the rows are of somebody else's agents.
+    """
+    is_checkout = (CHECKOUT / "pyproject.toml").is_file() and Path.cwd().is_relative_to(CHECKOUT)
+    return FOLDER if is_checkout and not own else ASIDE
 
 
 @dataclass(frozen=True)

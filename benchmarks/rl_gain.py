@@ -9,9 +9,9 @@ Agents are trained in sessions of the training people, and the checkpoint is cho
 
 from __future__ import annotations
 
-import argparse
 import copy
 import csv
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 
 import recgym
+from benchmarks.results import FOLDER, place
+from recgym.commands.ending import ended
+from recgym.commands.words import Parser
 from recgym.envs.registry import make_vector_env, registered
 from recgym.evaluation import planning
 from recgym.evaluation.evaluate import SessionReturns
@@ -32,6 +35,7 @@ ROOT = Path(__file__).parent
 PATH, PAGE = ROOT / "results" / "rl_gain.csv", ROOT.parent / "docs" / "rl-gain.md"
 COLUMNS = ("world", "policy", "seed", "mean", "low", "high", "over_greedy", "over_low", "over_high", "step", "seconds")
 MARKS = ("<!-- rl-gain -->", "<!-- /rl-gain -->")
+AGENTS = {"SlateQ": {}, "SlateQ, gamma 0": {"gamma": 0.0}}  # the second learns what the next answer is worth: a ranker
 _TEST, _LUCK = 200, 5
 
 
@@ -40,7 +44,7 @@ class World:
     """An id, the best that is known of it, and how SlateQ is trained in it."""
 
     env_id: str
-    known: tuple[str, ...]  # floors of `recgym.evaluation.floors`, beside random and greedy
+    known: tuple[str, ...]  # policies of `policy_of`, beside random and greedy
     config: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     n_steps: int = 2_000
@@ -79,10 +83,16 @@ WORLDS = {
     ),
     "Boredom": World(
         "recgym/Boredom-v0",
-        ("rotating",),
+        ("rotating", "varied"),
         {"gamma": 0.9, "hidden": 128, "tau": 0.02, "lr": 5e-4, "k": 1, "reward_scale": 1.0, "choice": "independent"}
         | {"encoder": "flat"},
         n_steps=1_500,
+    ),
+    "LongTermSatisfaction": World(
+        "recgym/LongTermSatisfaction-v0",
+        ("constant",),
+        _SMALL | {"k": 1, "gamma": 0.95, "reward_scale": 0.05, "choice": "independent", "encoder": "flat"},
+        n_steps=1_000,
     ),
 }
 
@@ -93,12 +103,14 @@ def env_of(world: World, n_rows: int, split: str, autoreset: str) -> Any:
     return make_vector_env(n_rows, **registered(world.env_id) | dict(world.options) | form)
 
 
-def trained(world: World, seed: int) -> tuple[Any, int, float]:
-    """Returns SlateQ as it was where it earned most in validation sessions, the step of that, and the seconds."""
+def trained(world: World, seed: int, policy: str = "SlateQ") -> tuple[Any, int, float]:
+    """Returns an agent of `AGENTS` where it earned most in validation sessions, the step of that, and the seconds."""
     from agents import SlateQ, fit_online
 
     env, valid = env_of(world, world.rows, "train", "SameStep"), env_of(world, 64, "train", "Disabled")
-    agent = SlateQ(env.catalog, frame_size=env.frame_size, seed=seed, device="cpu", **world.config)
+    agent = SlateQ(
+        env.catalog, frame_size=env.frame_size, seed=seed, device="cpu", **{**world.config, **AGENTS[policy]}
+    )
     best: dict[str, Any] = {"return": -np.inf}
     start = time.perf_counter()
 
@@ -120,10 +132,31 @@ def policy_of(name: str, env: Any) -> Any:
     """Returns a policy that is known before anything is learned; see `recgym.evaluation.floors`."""
     if name == "random":
         return Uniform(env.catalog.item_ids, 1, env.catalog.reward)
-    if name == "quality":
-        quality = env.users.items.quality[:-1]
+    if name in ("quality", "constant"):  # the same items always: the best, or those that bait least
+        quality = env.users.items.quality[:-1] * (1.0 if name == "quality" else -1.0)
         return lambda history: np.broadcast_to(quality, (env.num_envs, env.catalog.n_items))
+    if name == "varied":
+        return varied(env)
     return planning.satisfying(env) if name == "satisfying" else planning.knowing(name, env)
+
+
+def varied(env: Any, pause: int = 2) -> Any:
+    """Returns a policy that knows no truth: the items nearest to the mean of the frame, but of no topic of late.
+
+    Args:
+        env: Whose catalog has a feature `"topic"`.
+        pause: Answers that a topic has to wait; 0: never.
+    """
+    table, topic = env.catalog.table, env.catalog.features["topic"]  # (n_items + 1, d), padding zero
+    topics = np.append(topic, -1)
+
+    def score(history: Any) -> np.ndarray:
+        near: np.ndarray = table[history.items].sum(axis=1) @ table[:-1].T  # (B, n_items)
+        recent = topics[history.items[:, history.items.shape[1] - pause :]]  # (B, pause)
+        stale = (topic[None, :, None] == recent[:, None, :]).any(axis=2)
+        return np.where(stale, near - 2.0 * np.abs(near).max() - 1.0, near)
+
+    return score
 
 
 def measured(env: Any, scorer: Any) -> SessionReturns:
@@ -152,6 +185,7 @@ def rows(path: Path | None = None) -> list[dict[str, str]]:
 def put(new: list[dict[str, Any]], path: Path | None = None) -> None:
     """Adds rows, in the place of those of the same world, policy and seed."""
     path = path or PATH
+    path.parent.mkdir(parents=True, exist_ok=True)
     key = lambda row: (row["world"], row["policy"], str(row["seed"]))  # noqa: E731
     with locked(path.with_name(f".{path.name}.lock")):
         kept = {key(row): row for row in [*rows(path), *new]}
@@ -161,19 +195,19 @@ def put(new: list[dict[str, Any]], path: Path | None = None) -> None:
             writer.writerows(kept[one] for one in sorted(kept))
 
 
-def run(name: str) -> None:
-    """Measures the floors of a world, and trains and measures the seeds that have no row."""
+def run(name: str, path: Path | None = None, agents: Sequence[str] = tuple(AGENTS)) -> None:
+    """Measures the floors of a world, and trains and measures the seeds of `agents` that have no row in a file."""
     world = WORLDS[name]
-    have = {(row["policy"], row["seed"]) for row in rows() if row["world"] == name}
+    have = {(row["policy"], row["seed"]) for row in rows(path) if row["world"] == name}
     env = env_of(world, 64, "test", "Disabled")
     greedy = measured(env, policy_of("greedy", env))
     for policy in ("random", "greedy", *world.known):
         if (policy, "0") not in have:
-            put([row_of(name, policy, 0, measured(env, policy_of(policy, env)), greedy)])
-    for seed in range(world.seeds):
-        if ("SlateQ", str(seed)) not in have:
-            agent, step, seconds = trained(world, seed)
-            put([row_of(name, "SlateQ", seed, measured(env, agent), greedy, step, seconds)])
+            put([row_of(name, policy, 0, measured(env, policy_of(policy, env)), greedy)], path)
+    for policy, seed in ((policy, seed) for policy in agents for seed in range(world.seeds)):
+        if (policy, str(seed)) not in have:
+            agent, step, seconds = trained(world, seed, policy)
+            put([row_of(name, policy, seed, measured(env, agent), greedy, step, seconds)], path)
 
 
 def said_of(row: Mapping[str, str], names: Sequence[str] = ("mean", "low", "high")) -> str:
@@ -182,28 +216,34 @@ def said_of(row: Mapping[str, str], names: Sequence[str] = ("mean", "low", "high
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def closed(seeds: list[dict[str, str]], best: Mapping[str, str], greedy: Mapping[str, str]) -> str:
+    """Returns the share of the gap from greed to the best known that agents close: its mean, and its least and most."""
+    gap = float(best["mean"]) - float(greedy["mean"])
+    if not seeds or gap <= 0:
+        return "-"
+    shares = [float(row["over_greedy"]) / gap for row in seeds]
+    plural = f"{len(shares)} seeds, {min(shares):.2f} to {max(shares):.2f}" if len(shares) > 1 else "1 seed"
+    return f"{np.mean(shares):.2f} ({plural})"
+
+
 def table(given: list[dict[str, str]]) -> str:
     """Returns the rows as Markdown: per world what is known, what the agent earns, and the share of the gap."""
     lines = [
-        "| world | random | greedy, by the truth | best known | SlateQ | over greedy, paired | gap closed | seconds |"
+        "| world | random | a ranker: SlateQ, gamma 0 | greedy, by the truth | without truth, varied | best known "
+        "| SlateQ | over greedy, paired | gap closed | seconds |"
     ]
-    lines.append("|" + "---|" * 8)
+    lines.append("|" + "---|" * 10)
     for name in sorted({row["world"] for row in given}):
         mine = [row for row in given if row["world"] == name]
-        of = {row["policy"]: row for row in mine if row["policy"] != "SlateQ"}
-        seeds = [row for row in mine if row["policy"] == "SlateQ"]
+        of = {row["policy"]: row for row in mine if row["policy"] not in AGENTS}
+        ranker, seeds = ([row for row in mine if row["policy"] == one] for one in ("SlateQ, gamma 0", "SlateQ"))
         best = max((row for row in of.values()), key=lambda row: float(row["mean"]))
-        said = [said_of(of[one]) for one in ("random", "greedy")]
-        said.append(f"{best['policy']} {said_of(best)}")
-        gap = float(best["mean"]) - float(of["greedy"]["mean"])
-        if seeds:
-            means = np.array([float(row["mean"]) for row in seeds])
-            said.append(", ".join(map(said_of, seeds)))
-            said.append(", ".join(said_of(row, ("over_greedy", "over_low", "over_high")) for row in seeds))
-            closed = (means - float(of["greedy"]["mean"])) / gap if gap > 0 else np.full(len(means), np.nan)
-            said += [f"{closed.mean():.2f} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"]
-            said.append(", ".join(row["seconds"] for row in seeds))
-        lines.append(f"| {name} | " + " | ".join([*said, *[""] * (7 - len(said))]) + " |")
+        over = ("over_greedy", "over_low", "over_high")
+        said = [said_of(of["random"]), ", ".join(map(said_of, ranker)) or "-", said_of(of["greedy"])]
+        said.append(said_of(of["varied"]) + ", over greedy " + said_of(of["varied"], over) if "varied" in of else "-")
+        said += [f"{best['policy']} {said_of(best)}", ", ".join(map(said_of, seeds)) or "-"]
+        said += [", ".join(said_of(row, over) for row in seeds) or "-", closed(seeds, best, of["greedy"])]
+        lines.append(f"| {name} | " + " | ".join([*said, ", ".join(row["seconds"] for row in seeds) or "-"]) + " |")
     return "\n".join(lines)
 
 
@@ -216,14 +256,20 @@ def write_page(page: Path = PAGE, path: Path | None = None) -> None:
         temporary.write_text(f"{before}{MARKS[0]}\n{table(rows(path))}\n{MARKS[1]}{after}")
 
 
-def main() -> None:
-    """Trains and measures the worlds that are named, and writes the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rl_gain", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains and measures the worlds that are named, and writes the page, or, outside a checkout, prints its table."""
+    parser = Parser(prog="python -m benchmarks.rl_gain", description=__doc__.splitlines()[0])
     parser.add_argument("world", nargs="*", choices=[*WORLDS, []], help="by default none: the page alone")
-    for name in parser.parse_args().world:
-        run(name)
-    write_page()
+    parser.add_argument("--agents", nargs="+", choices=[*AGENTS], default=[*AGENTS], help="by default both")
+    folder, args = place(), parser.parse_args(arguments)
+    path = folder / PATH.name
+    for name in args.world:
+        run(name, path, args.agents)
+    if folder == FOLDER:
+        write_page()
+    else:
+        print(table(rows(path if path.exists() else PATH)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main, called="python -m benchmarks.rl_gain"))

@@ -21,10 +21,13 @@ from typing import Any
 import recgym
 from benchmarks import fidelity, ope, quality
 from benchmarks.build import Data, build, entry_point, is_agent
-from benchmarks.results import FOLDER, Results
+from benchmarks.results import FOLDER, Results, place
 from benchmarks.suites import SUITES, Entry, Suite
+from benchmarks.tables import in_order, table
 from recgym.commands.ending import ended
+from recgym.commands.words import Parser
 from recgym.evaluation.metrics import Interval, paired_difference
+from recgym.options import check_seed, check_sizes
 
 ROOT = Path(__file__).parent.parent
 GENERATED = (  # changes here do not make a working tree dirty
@@ -235,8 +238,36 @@ def own_entries(names: Sequence[str], n_steps: int, config: Mapping[str, Any]) -
     return [Entry(name, name, config, n_steps if learns[name] else 0, later=0.7) for name in names]
 
 
+def suite_names() -> list[str]:
+    """Returns the names `--suite` takes."""
+    return sorted([*SUITES, "fidelity", "ope", "quality"])
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Returns the JSON object that an option's text stands for."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON object such as '{{\"hidden\": 64}}', got {text!r}")
+    return found
+
+
+def among_others(suite: Suite, results: Results, own: Sequence[Entry]) -> str:
+    """Returns a table of one's own rows among those of a checkout or wheel that share protocol and data with them."""
+    mine = [row for row in results.rows() if row["agent"] in {entry.name for entry in own}]
+    alike = {(row["protocol"], row["data_hash"]) for row in mine}
+    stored = Results(FOLDER / f"{suite.name}.csv").rows() if results.path.parent != FOLDER else []
+    others = [row for row in stored if (row["protocol"], row["data_hash"]) in alike]
+    names = {row["agent"] for row in mine}
+    rows = [row for row in others if row["agent"] not in names] + mine
+    title = "" if others else "no stored rows share this protocol and data; "
+    return f"\n{title}yours: {', '.join(sorted(names))}\n{table(in_order(suite, rows))}"
 
 
 def _quality_options(
@@ -245,7 +276,7 @@ def _quality_options(
     small = folder / "quality-smoke"
     return quality.Options(
         folder=small if given.smoke else folder,
-        trained=small / "trained" if given.smoke else ROOT / "runs" / "quality",
+        trained=small / "trained" if given.smoke else (ROOT if folder == FOLDER else Path()) / "runs" / "quality",
         rows=tuple(_names(given.rows)),
         own=own,
         n_seeds=given.seeds,
@@ -258,22 +289,28 @@ def _quality_options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line and runs."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("--suite", choices=sorted([*SUITES, "fidelity", "ope", "quality"]), required=True)
+    parser = Parser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("--suite", choices=suite_names(), required=True)
     parser.add_argument("--protocol", default="", help="of the suite quality: comma-separated, none means all")
     parser.add_argument("--seeds", type=int, help="of the suite quality: seeds of each learner (default: its row's)")
     parser.add_argument("--rows", default="", help="comma-separated names of rows; none means all, or just --agent")
     parser.add_argument("--agent", action="append", default=[], help="package.module:Name, see CONTRIBUTING.md")
     parser.add_argument("--steps", type=int, default=2_000, help="updates of each --agent (default: %(default)s)")
-    parser.add_argument("--config", type=json.loads, default={}, help="JSON arguments of --agent: '{\"hidden\": 64}'")
+    parser.add_argument("--config", type=_object, default={}, help="JSON arguments of --agent: '{\"hidden\": 64}'")
     parser.add_argument("--smoke", action="store_true", help="a size that ends in seconds; rows go to runs/")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0, help="of training (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     parser.add_argument("--n-jobs", type=int, default=1, help="processes that share the people of every evaluation")
-    parser.add_argument("--out", type=Path, help=f"folder of the rows (default: {FOLDER})")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder of the rows (default: of a checkout, else, and with --agent, runs/bench)",
+    )
     parser.add_argument("--force", action="store_true", help="run again what has rows already")
     given = parser.parse_args(arguments)
-    folder = given.out or (Path("runs") if given.smoke else FOLDER)
+    folder = given.out or (Path("runs") if given.smoke else place(own=bool(given.agent)))
+    check_sizes(steps=given.steps, n_jobs=given.n_jobs)
+    check_seed(given.seed)
     own = own_entries(given.agent, 3 if given.smoke else given.steps, given.config)
     if given.suite == "ope":  # estimators, not agents: rows of another shape
         path = folder / ("ope-smoke.csv" if given.smoke else "ope.csv")
@@ -295,7 +332,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = Results(folder / f"{suite.name}.csv")
     how = {"seed": given.seed, "device": given.device, "force": given.force, "n_jobs": given.n_jobs}
     run(suite, results, rows=rows, **how)
+    if own:
+        print(among_others(suite, results, own))
+        print(f"written: {results.path}")
 
 
 if __name__ == "__main__":
-    sys.exit(ended(main, go_on="run the same command again: finished rows are kept"))
+    sys.exit(ended(main, called="python -m benchmarks.run"))

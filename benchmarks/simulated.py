@@ -9,7 +9,7 @@ that had not were 0.2 and 0.5 below it.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import recgym
-from benchmarks.results import FOLDER, Results, Row
+from benchmarks.results import Results, Row, place
+from recgym.commands.ending import ended
+from recgym.commands.words import Parser
 from recgym.envs.registry import make_vector_env, registered
 from recgym.evaluation.floors import known_policies
 
@@ -97,10 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, trains and judges."""
     from benchmarks.run import facts
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulated", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    run(FOLDER, facts(), parser.parse_args(arguments).seed)
+    parser = Parser(prog="python -m benchmarks.simulated", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="of training (default: %(default)s)")
+    run(place(), facts(), parser.parse_args(arguments).seed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main, called="python -m benchmarks.simulated"))

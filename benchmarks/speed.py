@@ -6,9 +6,9 @@ A subject is modules `benchmarks.speed_NAME` with `rows(sizes, quick) -> list of
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import run
-from benchmarks.results import FOLDER, Results
+from benchmarks.results import Results, place
+from recgym.commands.ending import ended
+from recgym.commands.words import Parser
 
 SUBJECTS = {  # subject -> modules that make its rows
     "agents": ("benchmarks.speed_agents", "benchmarks.speed_softmax"),
@@ -47,7 +49,7 @@ def store(measured: Sequence[Mapping[str, Any]], results: Results, load: str) ->
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, measures and stores the rows."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("subject", choices=sorted(SUBJECTS))
     parser.add_argument("--rows", type=int, nargs="*", default=list(SIZES), help="sizes of the table")
     parser.add_argument(
@@ -55,7 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a hundredth of the rows, to see that all of it runs")
     parser.add_argument("--only", default="", help="only the rows of modules whose name holds this")
-    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the rows (default: %(default)s)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="folder of the rows (default: of a checkout, else runs/bench)",
+    )
     given = parser.parse_args(arguments)
     sizes = [n // 100 for n in given.rows] if given.quick else [*given.rows, *([HUGE] if given.huge else [])]
     before = os.getloadavg()[0]
@@ -64,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.only in name:
             measured += import_module(name).rows(sizes=sizes, quick=given.quick)
     load = f"one run on {os.cpu_count()} cores; other work kept {before:.1f} processes running when it began"
-    store(measured, Results(given.results / f"speed_{given.subject}.csv"), load)
+    store(measured, Results((given.results or place()) / f"speed_{given.subject}.csv"), load)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main, called="python -m benchmarks.speed"))

@@ -24,7 +24,7 @@ from benchmarks import run
 from benchmarks.build import Data, build, entry_point, is_agent
 from benchmarks.quality.measure import hierarchical_interval
 from benchmarks.ranges import drawn, read_ranges
-from benchmarks.results import FOLDER, Results, Table
+from benchmarks.results import Results, Table, place
 from benchmarks.suites import SUITES, Entry, Suite
 from recgym.errors import DataError, RecgymError
 from recgym.options import check_choice, check_sizes
@@ -232,7 +232,7 @@ def main(given: argparse.Namespace) -> int:
     check_choice("suite", given.suite, sorted(SUITES))
     _ray()
     suite = SUITES[given.suite].smoke() if given.smoke else SUITES[given.suite]
-    out = (given.out or (Path("runs") if given.smoke else FOLDER)).resolve()
+    out = (given.out or (Path("runs") if given.smoke else place(own=bool(given.agent)))).resolve()
     engine = Engine(given.address, given.storage, given.cpus, given.gpus, given.retries, given.resume)
     budget: dict[str, Any] = {"trials": 1}
     if given.agent:

@@ -1,6 +1,7 @@
-"""The command line: environments, data, off-policy estimates, export, fidelity and the cache.
+"""The command line: environments, data, training, evaluation, serving, export, fidelity, benchmarks and the cache.
 
-Exit codes: 0 when all is well, 1 when a check fails or data are missing, 2 when the command is not understood.
+Exit codes: 0 when all is well, 1 when a check fails or something is missing, 2 when the command is not understood, 130
+after Ctrl-C. `--debug` shows where a mistake was found.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Sequence
 
 import recgym
 from recgym.commands import (
+    bench,
     cache,
     data,
     environments,
+    evaluate,
     evaluate_policy,
     export,
     export_model,
@@ -24,6 +27,7 @@ from recgym.commands import (
     train,
 )
 from recgym.commands.ending import ended
+from recgym.commands.words import Parser, parsed
 
 COMMANDS = (  # name, what it does in a line, its options, what runs it
     (
@@ -51,6 +55,12 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
         "Runs Gymnasium's environment checker on one id; a warning counts as a failure.",
         environments.add_id,
         environments.check,
+    ),
+    (
+        "evaluate",
+        "Ranks for people a trained agent has not seen: those its run held out, or all of another log.",
+        evaluate.add_arguments,
+        evaluate.run,
     ),
     (
         "evaluate-policy",
@@ -106,23 +116,34 @@ COMMANDS = (  # name, what it does in a line, its options, what runs it
         environments.add_ids,
         environments.floors,
     ),
+    (
+        "bench",
+        "Runs a suite of the benchmarks: rows, speed, what RL gains; or an agent of yours among all others.",
+        bench.add_arguments,
+        bench.run,
+    ),
     ("cache", cache.HELP, cache.add_arguments, None),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = _parser().parse_args(arguments)
-    return ended(lambda: options.run(options))
+
+    def run(words: list[str]) -> int:
+        options = parsed(_parser(), words)
+        return int(options.run(options))
+
+    return ended(run, arguments, called="python -m recgym")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m recgym", description=__doc__)
+    parser = Parser(prog="python -m recgym", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"recgym {recgym.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show where a mistake was found; for every command")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, text, add_arguments, run in COMMANDS:
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, parser=command)
         if add_arguments is not None:
             add_arguments(command)
     return parser

@@ -29,7 +29,7 @@ ROOMS = {
     "recgym.batches": "recgym: learned.tensors=tensors",
     "agents.integrations": "agents: sb3 sb3_env sb3_buffer d3rlpy_data=d3rlpy",
     "agents.networks": "agents: actors twins=twin_critics heads=softmax_heads softmax=softmax_loss "
-    "cores=sequence_cores encoders=state_encoders encoded sequence_network bounds=hyperparameters scaling",
+    "cores=sequence_cores encoders=state_encoders encoded sequence_network bounds=hyperparameters scaling losses",
     "agents.training": "agents: train checkpoint reports=callbacks replay prioritized returns=session_replay diagnosis "
     "diagnostics anomaly correction=off_policy saving finite auto online",
 }

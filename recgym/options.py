@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from functools import wraps
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from recgym.errors import DataError
+from recgym.errors import DataError, OptionError
+
+P = ParamSpec("P")
+Given = TypeVar("Given")  # a dataclass of options
+R = TypeVar("R")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
@@ -22,7 +29,8 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         recgym.errors.DataError: repeats must be one of ('mask', 'zero'), got 'never'; choose one of them
     """
     if value not in choices:
-        raise DataError(f"{name} must be one of {choices}, got {value!r}; choose one of them")
+        hint = nearest(value, map(str, choices)) or "choose one of them"
+        raise DataError(f"{name} must be one of {choices}, got {value!r}; {hint}")
 
 
 def nearest(name: Any, known: Iterable[str], most: int = 3) -> str:
@@ -184,3 +192,61 @@ def row_seeds(seed: Any, n_rows: int) -> list[int | None]:
             "give e.g. 0"
         )
     return list(seed)
+
+
+class Accepted(NamedTuple):
+    """The options something takes."""
+
+    defaults: Mapping[str, Any]  # by name; None where there is none
+    others: bool = False  # whether it hands further ones on
+
+
+def takes(options: Callable[P, Given]) -> Callable[[Callable[[Given], R]], Callable[P, R]]:
+    """Declares what a function is asked for: the fields of a dataclass, given to it as one object.
+
+    Callers give keyword arguments, which editors and type checkers know as those of the dataclass; `accepted` and the
+    pages of environments read its fields.
+
+    Raises:
+        OptionError: at a call with a name that is no field; it says which there are, and the nearest.
+    """
+
+    def declare(function: Callable[[Given], R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **given: P.kwargs) -> R:
+            check_known(function.__module__.rpartition(".")[2], given, accepted(options).defaults)
+            return function(options(*args, **given))
+
+        call.takes = options  # type: ignore[attr-defined]
+        call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+        return call
+
+    return declare
+
+
+def accepted(source: Any) -> Accepted:
+    """Returns the options that a function or class takes by name: declared by `takes`, fields, or its parameters."""
+    source = getattr(source, "takes", source)
+    if is_dataclass(source):
+        return Accepted({one.name: None if one.default is MISSING else one.default for one in fields(source)})
+    named = inspect.signature(source).parameters.values()
+    return Accepted(
+        {
+            one.name: None if one.default is one.empty else one.default
+            for one in named
+            if one.kind is not one.VAR_KEYWORD
+        },
+        any(one.kind is one.VAR_KEYWORD for one in named),
+    )
+
+
+def check_known(name: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises OptionError, which names all there are and the nearest, if some option is not among those known."""
+    known = list(known)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"  # what TorchRL's GymEnv listens for
+        raise OptionError(
+            f"options of {name} must be among {', '.join(known)}, got {', '.join(unknown)}; "
+            f"{nearest(unknown[0], known) or 'drop those'} ({words})"
+        )

@@ -139,6 +139,8 @@ def check_ratings(ratings: Sequence[Any], transform: str, what: str = "every rat
     scales = {"recnn": (0.0, 5.0), "log1p": (0.0, np.inf)}
     scales |= {"scaled": (0.0, _threshold(argument, transform) if argument and kind == "scaled" else 5.0)}
     low, high = scales.get(kind, (-np.inf, np.inf))
+    if all(type(one) in (int, float) and -np.inf < one < np.inf and low <= one <= high for one in ratings):
+        return
     wrong = [one for one in ratings if not isinstance(one, Real | np.bool_) or not np.isfinite(float(one))]
     must = "be a finite number"
     if not wrong:

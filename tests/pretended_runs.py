@@ -42,11 +42,21 @@ ALL += [("BCQ", {"reconstruction": "vector"}), ("TD3BC", {"bc": "vector"})]
 ALL += [(name, {"encoder": one, "n_users": 6, "hidden": 16}) for name in ITEM for one in ENCODERS]
 ALL += [("REINFORCE", {"head": one, "hidden": 64}) for one in ("linear", "vectors", "adaptive")]
 ALL += [("REINFORCE", {"gamma": 0.9}), ("REINFORCE", {"correction": "none"})]
-ALL += [("SequenceModel", {"core": core, "width": 8}) for core in ("transformer", "gru", "lstm", "convolution")]
+ALL += [(name, {"n_negatives": 4, "hidden": 16}) for name in ITEM]
+ALL += [
+    ("SequenceModel", {"core": core, "width": 8}) for core in ("transformer", "gated", "gru", "lstm", "convolution")
+]
 ALL += [("SequenceModel", {"n_negatives": 4}), ("SequenceModel", {"item_vectors": "catalog", "bc_reward": 1.0})]
 ALL += [("SequenceREINFORCE", {"gamma": gamma, "width": 8}) for gamma in (0.0, 0.9)]
 ALL += [("SequenceTD3BC", {"value_after": 1}), ("SequenceTD3BC", {"value_after": 0, "gamma": 0.0})]
 ALL += [("SQN", {"advantage_after": 1}), ("SQN", {"n_negatives": 0}), ("SQN", {"critic_only": True})]
+
+SLATES = [
+    ("SlateQ", {"slates": how, "choice": choice})
+    for how in ("optimal", "greedy")
+    for choice in ("logit", "independent")
+]
+SLATES += [("GeMS", {"latent_dim": 3})]
 
 # Host syncs of one update beyond those of copying a batch; agents that index by masks wait at each, the rest never.
 WAITS = {"SequenceModel": 4, "SequenceREINFORCE": 6, "SequenceTD3BC": 12, "SQN": 12}
@@ -80,6 +90,44 @@ def whole_life(name, options, log, catalog):
     recgym.recommend(agent, [(item, 0.4) for item in log.item_ids[:3].tolist()], k=5)
     goes_both_ways(agent, own, asked)
     lives_online(agent, log, catalog)
+    assert not pretend_cuda.unsafe, f"copies that nobody waited for: {dict(pretend_cuda.unsafe)}"
+
+
+class Sampled:
+    """What a buffer holds, as batches to go on with."""
+
+    def __init__(self, buffer):
+        self.buffer, self.state_dict, self.load_state_dict = buffer, buffer.state_dict, buffer.load_state_dict
+
+    def __iter__(self):
+        return iter([self.buffer.sample(4)])
+
+
+def life_of_slates(name, options, log, catalog):
+    """The same of agents that live in slates alone."""
+    agent = getattr(agents, name)(catalog, frame_size=4, k=2, hidden=16, device="cuda:0", **options)
+    form = {
+        "observation": "history",
+        "autoreset_mode": "SameStep",
+        "horizon": 3,
+        "frame_size": 4,
+        "action": "item",
+        "k": 2,
+    }
+    env = RecVectorEnv(3, users=ReplayUsers(log, frame_size=4), catalog=catalog, **form)
+    if name == "GeMS":
+        agent.pretrain(np.array([[0, 1], [2, 3]]), np.array([[1, 0], [0, 1]]), 2, batch_size=2)
+    buffer = agents.fit_online(agent, env, 5, batch_size=4, warm_up=6, buffer_size=40)
+    batch = buffer.sample(4)
+    pretend_cuda.waits.clear()
+    agent.update(batch)
+    assert not pretend_cuda.waits, f"host syncs in an update: {dict(pretend_cuda.waits)}"
+    agent.losses(batch)
+    asked = histories(log, np.arange(6), np.arange(6))
+    assert (
+        agent.act(asked).device.type == agent.slates(asked, np.ones((6, catalog.n_items), bool)).device.type == "cuda"
+    )
+    goes_both_ways(agent, Sampled(buffer), asked)
     assert not pretend_cuda.unsafe, f"copies that nobody waited for: {dict(pretend_cuda.unsafe)}"
 
 
@@ -124,12 +172,12 @@ def lives_online(agent, log, catalog):
 
 def main():
     log, catalog, failed = make_log(), make_catalog(), 0
-    runs = QUICK if sys.argv[1:] == ["quick"] else ALL
+    runs = QUICK if sys.argv[1:] == ["quick"] else ALL + SLATES
     for name, options in runs:
         pretend_cuda.unsafe.clear()
         try:
             with pretend_cuda.Watch():
-                whole_life(name, options, log, catalog)
+                (life_of_slates if (name, options) in SLATES else whole_life)(name, options, log, catalog)
         except Exception as error:
             failed += 1
             place = error.__traceback__

@@ -5,9 +5,11 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from benchmarks import demo, report, run, suites
+from benchmarks.plots import apart
 from benchmarks.quality.store import Store
 from benchmarks.results import COLUMNS, Results
 from benchmarks.suites import Entry, Suite
@@ -308,3 +310,10 @@ def test_demo_says_whether_the_difference_is_above_zero(tmp_path, capsys):
 
 def test_the_readme_says_what_the_rows_say():
     report.main(["--check"])
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.1, 0.1], [0.0, 0.5, 1.0], [0.98, 0.99, 1.0], [0.5]])
+def test_names_of_lines_do_not_overlap(values):
+    heights = apart(values, 0.06, 1.0)
+    assert np.all(np.diff(heights) >= 0.06 - 1e-12) and max(heights) <= 1.0
+    assert np.abs(np.subtract(heights, values)).max() <= 0.06 * (len(values) - 1) + 1e-12

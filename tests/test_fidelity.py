@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -182,6 +183,7 @@ def test_card_is_one_page_whole_or_not(card, tmp_path, monkeypatch):
     folder = card.write(tmp_path / "card")
     assert sorted(file.name for file in folder.iterdir()) == ["card.html", "card.json", "card.md", "card.png"]
     page = (folder / "card.html").read_text()
+    assert '<meta name="viewport"' in page and f"<p>recgym {version('recgym')}, 20" in page
     assert page.count("<table>") == len(card.rows)
     assert "data:image/png;base64," in page
     assert "http" not in page.replace("https://", "http") or 'src="http' not in page

@@ -1,13 +1,22 @@
 """Simulated worlds without data: who is held out, by a share or a count, and what is refused."""
 
+from dataclasses import fields
+from importlib import import_module
+
 import numpy as np
 import pytest
 
+from recgym.envs.option_docs import own_options
 from recgym.envs.registry import make_vector_env
-from recgym.errors import DataError
-from recgym.worlds.generated import serve
+from recgym.errors import DataError, OptionError
+from recgym.worlds.generated import PeopleOptions
+from recgym.worlds.generated import serve as serve_people
 
 WORLDS = ["boredom", "drift", "slate", "slate_boredom", "retention", "interest_evolution", "long_term_satisfaction"]
+
+
+def serve(n_users, split, split_seed, test_size):
+    return serve_people(PeopleOptions(n_users=n_users, split=split, split_seed=split_seed, test_size=test_size))
 
 
 @pytest.mark.parametrize(
@@ -49,3 +58,17 @@ def test_every_world_checks(world):
             make_vector_env(1, world=world, n_users=40, **{name: "x"})
     with pytest.raises(DataError, match="n_items must be an integer of at least 1, got 0"):
         make_vector_env(1, world=world, n_items=0)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_options_of_a_world_are_fields_with_a_meaning(name):
+    """What the page prints is the object the world is given; a misspelt one is refused with all there are."""
+    world = import_module(f"recgym.worlds.{name}").world
+    assert issubclass(world.takes, PeopleOptions)
+    told = own_options(world)
+    assert {one.name: one.default for one in fields(world.takes)} == {at: one.default for at, one in told.items()}
+    assert all(len(one.meaning) > 3 for one in told.values())
+    with pytest.raises(
+        OptionError, match=rf"options of {name} must be among .*n_users.*, got n_user; did you mean 'n_u"
+    ):
+        world(n_user=3)

@@ -28,7 +28,7 @@ LAYERS = [  # from the ground up; a file may import from lines below its own, or
     "recgym.commands",
     "recgym",  # its public names, and `python -m recgym`
     "agents.networks",
-    "agents.base agents.embedding_agent agents.item_agent agents.losses",
+    "agents.base agents.torch_agent agents.embedding_agent agents.item_agent",
     "agents.training",
     "agents.integrations",
     "agents",  # one file per algorithm
@@ -36,7 +36,7 @@ LAYERS = [  # from the ground up; a file may import from lines below its own, or
 ]
 LAYER = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms.split()}
 # Between files of one line, and of no room in common.
-NEIGHBOURS = {"agents.base", "agents.embedding_agent", "agents.item_agent", "agents.losses"}
+NEIGHBOURS = {"agents.base", "agents.torch_agent", "agents.embedding_agent", "agents.item_agent"}
 MAY_NEED_TORCH = {
     "recgym.batches.tensors",
     "recgym.embeddings.sentences",

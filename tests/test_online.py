@@ -28,6 +28,7 @@ LEARNERS = {
     "REINFORCE": {"gamma": 0.9, "hidden": 8},
     "SequenceREINFORCE": {"gamma": 0.9, "width": 8},
 }
+SLATES = {"SlateQ": {"k": 2, "hidden": 8}}
 
 
 def weights(agent):
@@ -36,7 +37,7 @@ def weights(agent):
 
 def world(name, **options):
     """An agent, its environment, and what an online run holds beside the agent."""
-    agent = getattr(agents, name)(make_catalog(), frame_size=3, device="cpu", **LEARNERS[name])
+    agent = getattr(agents, name)(make_catalog(), frame_size=3, device="cpu", **(LEARNERS | SLATES)[name])
     action = "embedding" if name in ("DDPG", "DRR") else "item"
     options = {"observation": "history", "autoreset_mode": "SameStep", "horizon": 4, "action": action} | options
     env = RecVectorEnv(5, users=ReplayUsers(make_log(), frame_size=3), catalog=make_catalog(), frame_size=3, **options)
@@ -48,15 +49,16 @@ def run(agent, online, n_steps, report=None, first_step=0, **options):
     return fit_online(agent, online.env, n_steps, report, buffer=online.buffer, first_step=first_step, **options)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", LEARNERS | SLATES)
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, name):
     """It stops in the middle of sessions, when the buffer has begun to overwrite itself; actions are uniform first."""
-    whole, online = world(name)
+    more = {"k": 2} if name in SLATES else {}
+    whole, online = world(name, **more)
     run(whole, online, 25, uniform=True)
-    agent, stopped = world(name)
+    agent, stopped = world(name, **more)
     run(agent, stopped, 14, uniform=True)
     checkpoint.save(tmp_path, 14, agent, stopped)
-    resumed, again = world(name)
+    resumed, again = world(name, **more)
     run(resumed, again, 3)
     assert checkpoint.load(tmp_path, resumed, again) == 14
     run(resumed, again, 25, first_step=14, uniform=True)
@@ -139,13 +141,14 @@ KILLED = {
     "SQN": {"width": 16},
     "DRR": {"hidden": 32, "n_negatives": 4},
     "online": {},
+    "slates": {},
 }
 
 
 def offline_or_online(name):
     """Returns a function that trains from a step on, the agent, and what is saved beside it."""
-    if name == "online":
-        agent, online = world("DRR")
+    if name in ("online", "slates"):
+        agent, online = world("DRR") if name == "online" else world("SlateQ", k=2)
         return lambda n, report, first: run(agent, online, n, report, first), agent, online
     agent = getattr(agents, name)(make_catalog(), frame_size=5, device="cpu", **KILLED[name])
     own = hasattr(agent, "batches")

@@ -13,6 +13,7 @@ from sharing import EXACT, one_of_two, trained
 from agents import checkpoint
 from agents.networks.whole_batch import even_weights, lowest_of, mean_of, shares_of
 from agents.training.parallel import Replicas, joined, present
+from agents.training.worlds import WorldRun
 from recgym.__main__ import main
 from recgym.batches import FrameBatches, SequenceBatches
 from recgym.commands.train import trainable
@@ -30,7 +31,14 @@ def pair(tmp_path_factory):
 
 
 def test_every_learner_with_a_command_is_tried():
-    assert len(EXACT) == len(trainable())
+    alone = {"slateq", "gems"}  # learn in an environment, which they say to whoever asks for several processes
+    assert len(EXACT) == len(set(trainable()) - alone)
+
+
+def test_agents_that_learn_in_an_environment_refuse_several_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DataError, match="an agent of slates must train in one process, got 2; leave --processes out"):
+        WorldRun()
 
 
 @pytest.mark.slow

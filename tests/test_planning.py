@@ -36,6 +36,20 @@ def test_planning_pays_where_it_should():
     assert earn(rotating(bored), bored).mean() > earn(greedy(bored), bored).mean() + 2
 
 
+@pytest.mark.parametrize(("setting", "bait", "last"), [("recgym", 0.0, 3), ("recsim", 1.0, 0)])
+def test_no_policy_of_long_term_satisfaction_beats_the_best_constant_one_before_its_end(setting, bait, last):
+    # Dynamic programming over the exposure by the equations of RecSim's section 6, not by the world's code.
+    sensitivity, deviation = {"recgym": (0.3, 0.1), "recsim": (0.01, 1.0)}[setting]
+    exposure, baits, value = np.linspace(-4, 4, 401), np.linspace(0, 1, 11), np.zeros(401)
+    mean = (5 * baits + 4 * (1 - baits)) / (1 + np.exp(-sensitivity * exposure[:, None]))
+    later = 0.7 * exposure[:, None] - 2 * (baits - 0.5)
+    for left in range(1, 61):  # steps to go
+        worth = np.exp(mean + deviation**2 / 2) + np.interp(later, exposure, value)
+        value = worth.max(axis=1)
+        if left > last:  # whatever the exposure: what is worth most does not depend on the state
+            assert (baits[worth.argmax(axis=1)] == bait).all()
+
+
 def test_a_planner_that_sees_one_step_is_greedy():
     env = env_of("recgym/LongTermSatisfaction-v0", horizon=5)
     short = earn(planner(env, Imagined(n_items=6, depth=1, n_futures=2)), env, 8)

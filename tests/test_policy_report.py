@@ -226,8 +226,13 @@ def test_command_on_a_table(tmp_path, capsys):
     arguments = ["evaluate-policy", "--log", str(tmp_path / "shown.csv"), "--policy", "recgym.policies:Popularity"]
     assert main([*arguments, *names]) == 0
     assert "doubly_robust" in capsys.readouterr().out
-    assert main([*arguments, *names[:-2]]) == 1
-    assert "needs the propensity of every event" in capsys.readouterr().err
+    assert main([*arguments, *names[:-2]]) == 0
+    printed = capsys.readouterr().out
+    assert "propensities are estimated by 'logistic', in 4 folds of people" in printed
+    assert all(
+        "estimated" in line for line in printed.splitlines() if line.startswith(("  ips", "  direct", "  snips"))
+    )
+    assert "does the policy earn more than the logged one?" in printed
     assert main(arguments) == 1
     assert "a table needs user= and item=, the names of its columns" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ from agents.training.train import fit
 from recgym.batches import FrameBatches
 from recgym.errors import DataError
 from recgym.evaluation.evaluate import evaluate_ranking
-from recgym.evaluation.scoring import recommend, recommend_batch
+from recgym.evaluation.scoring import best_lists, recommend, recommend_batch
 from recgym.scorers import Popularity
 
 IDS = np.array(["a", "b", "c", "d", "e"])
@@ -140,3 +140,17 @@ def test_users_are_known_by_their_ids():
     with pytest.raises(DataError, match=r"users must be one per history, got 1 for 2 histories"):
         recommend_batch(agent, [[], []], 1, users=["u1"])
     assert recgym.recommend_batch is recommend_batch
+
+
+def test_best_lists_are_those_of_a_whole_sort():
+    random = np.random.default_rng(0)
+    for n_items, n_different in [(5, 3), (40, 100), (700, 3), (700, 50), (3_000, 50), (3_000, 10**6)] * 5:
+        scores = random.integers(0, n_different, (3, n_items)).astype(np.float32)
+        allowed = random.random(scores.shape) < random.choice([0.02, 0.5, 1.0])
+        fame, k = (
+            random.integers(0, 5, n_items),
+            [min(n, int(row.sum())) for n, row in zip((1, 0, 12), allowed, strict=True)],
+        )
+        for row, found in enumerate(best_lists(scores, allowed, k, fame)):
+            may = np.flatnonzero(allowed[row])
+            assert found.tolist() == may[np.lexsort((-fame[may], -scores[row, may]))][: k[row]].tolist()

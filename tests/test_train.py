@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from agents import DQN, checkpoint, dqn
 from agents.base import resolve_device
 from agents.ddpg import DDPG, Config
 from agents.training import saving, train
-from agents.training.callbacks import CsvRows, Evaluation, Progress, TensorBoard, every, together
+from agents.training.callbacks import CsvRows, Evaluation, MLflow, Progress, TensorBoard, WandB, every, together
 from agents.training.train import Run, fit, fit_online
 from recgym.batches import FrameBatches
 from recgym.catalog import Catalog
@@ -128,13 +129,15 @@ def test_csv_rows_of_steps_that_were_lost_are_dropped(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["losses.csv"]
 
 
-def test_progress_shows_steps_and_losses(capsys):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_steps_and_losses_to_who_looks(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "80")
     report = Progress(4, first_step=1, refresh=2)
     for step in range(2, 5):
-        report(step, {"loss": torch.tensor(0.125)})
+        report(step, {"loss": torch.tensor(0.125), "of a name too long for a line": torch.tensor(1.0)})
     shown = capsys.readouterr().err
-    assert "4/4" in shown
-    assert "loss=0.125" in shown
+    assert ("4/4" in shown and "loss 0.125" in shown and "too long" not in shown) if terminal else not shown
 
 
 def test_tensorboard_gets_scalars(tmp_path):
@@ -248,7 +251,7 @@ def test_fit_online_is_deterministic_and_ends_when_told():
 
 @pytest.mark.parametrize(
     "option",
-    [{"observation": "frame"}, {"autoreset_mode": "NextStep"}, {"k": 2}],
+    [{"observation": "frame"}, {"autoreset_mode": "NextStep"}],
     ids=lambda option: next(iter(option)),
 )
 def test_fit_online_refuses_environments_it_would_misread(option):
@@ -423,3 +426,24 @@ def test_every_option_stands_in_the_help():
     ).stdout
     for option in ("--dataset", "--steps", "--device", "--resume", "--gamma", "--temperature", "--bc-weight"):
         assert option in shown, option
+
+
+@pytest.mark.parametrize(
+    ("module", "maker", "told"),
+    [
+        ("wandb", WandB, ({"loss": 0.5, "hit_rate@10": 0.25},)),
+        ("mlflow", MLflow, ({"loss": 0.5, "hit_rate_at_10": 0.25},)),
+    ],
+)
+def test_trackers_are_told_every_report(module, maker, told, monkeypatch):
+    calls = []
+
+    def log(*values, **options):
+        calls.append((values, options["step"]))
+
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(init=lambda: SimpleNamespace(log=log), log_metrics=log))
+    maker()(7, {"loss": torch.tensor(0.5), "hit_rate@10": 0.25})
+    assert calls == [(told, 7)]
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'needs {module}, got no such module; pip install "recgym\[{module}\]"'):
+        maker()

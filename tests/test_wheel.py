@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TRY = """
-import pathlib, gymnasium as gym, recgym, agents
+import pathlib, gymnasium as gym, recgym, agents, benchmarks.run
 home = pathlib.Path(r"{root}").resolve()
 assert home not in pathlib.Path(recgym.__file__).resolve().parents, recgym.__file__
 env = gym.make("recgym/Synthetic-Frame-v0", n_users=60, n_items=40, dim=8)
@@ -28,7 +28,7 @@ def test_wheel_in_a_clean_environment(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"recgym", "agents"}, tops
+    assert tops == {"recgym", "agents", "benchmarks"}, tops
     assert "recgym/py.typed" in names and any(name.endswith("licenses/LICENSE") for name in names)
 
     home = tmp_path / "clean"

@@ -1,40 +1,42 @@
-"""The ranges that hyperparameters must lie in: one table for every agent, by the names of their `Config` fields."""
+"""What hyperparameters may be, said beside each field of a `Config`, and the presets of a class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import field, fields
 from difflib import get_close_matches
+from functools import cache
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from agents.networks.layers import PRECISIONS
 from recgym.errors import DataError, OptionError
 from recgym.options import is_whole
 
-_Holds = Callable[[Any], bool]
-_RANGES: Mapping[str, tuple[_Holds, str]] = {  # what must hold of an option, how that is seen, and of which
-    "lie in 0..1": (lambda x: 0 <= x <= 1, "gamma epsilon priority_beta smaller tau theta unnamed"),
-    "lie in 0..1, 1 excluded": (lambda x: 0 <= x < 1, "dropout"),
-    "be above 0": (
-        lambda x: x > 0,
-        "alpha_init input_scale latent_clip lr max_norm reward_scale temperature weight_cap",
-    ),
-    "be at least 0": (
-        lambda x: x >= 0,
-        "actor_init actor_lr alpha_lr bc_weight beta_lr conservative critic_init critic_lr encoder_lr generator_lr "
-        "kl_weight click_weight noise noise_clip phi priority_alpha q_weight target_noise weight_decay",
-    ),
-    "be a whole number of at least 0": (
-        lambda x: is_whole(x) and x >= 0,
-        "advantage_after n_negatives n_users policy_negatives value_after",
-    ),
-    "be a whole number of at least 1": (
-        lambda x: is_whole(x) and x >= 1,
-        "beta_steps generator_hidden hidden k latent_dim max_length n_heads n_layers n_samples policy_delay width",
-    ),
-}
-BOUNDS = {name: (words, holds) for words, (holds, names) in _RANGES.items() for name in names.split()}
+
+def number(words: str, holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """Returns what makes a field of a `Config`, with a default, that must `words`; `check` looks.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> even = number("be even", lambda x: x % 2 == 0)
+        >>> @dataclass
+        ... class Config:
+        ...     precision: str = "fp32"
+        ...     pairs: int = even(2)
+        >>> check(1, Config(pairs=3))
+        Traceback (most recent call last):
+        recgym.errors.DataError: pairs must be even, got 3; leave it out for 2
+    """
+    return lambda default: field(default=default, metadata={"must": (words, holds)})
+
+
+share = number("lie in 0..1", lambda x: 0 <= x <= 1)
+below_one = number("lie in 0..1, 1 excluded", lambda x: 0 <= x < 1)
+positive = number("be above 0", lambda x: x > 0)
+not_negative = number("be at least 0", lambda x: x >= 0)
+count = number("be a whole number of at least 0", lambda x: is_whole(x) and x >= 0)
+at_least_one = number("be a whole number of at least 1", lambda x: is_whole(x) and x >= 1)
+at_least_two = number("be a whole number of at least 2", lambda x: is_whole(x) and x >= 2)
 
 
 def configured(agent: Any, preset: str | None, options: Mapping[str, Any]) -> Any:
@@ -61,7 +63,7 @@ def configured(agent: Any, preset: str | None, options: Mapping[str, Any]) -> An
     if preset is not None and preset not in presets:
         known = ", ".join(map(repr, presets)) or "there is none"
         raise DataError(f"preset of {name} must be one of: {known}; got {preset!r}; leave it out for our defaults")
-    names = sorted(field.name for field in fields(agent.make_config))
+    names = sorted(option.name for option in fields(agent.make_config))
     for option in options:
         if option not in names:
             short = option.replace("learning_rate", "lr")
@@ -77,7 +79,7 @@ def configured(agent: Any, preset: str | None, options: Mapping[str, Any]) -> An
 def with_presets(doc: str | None, agent: Any) -> str | None:
     """Returns an agent's page with what each of its presets changes, and from what."""
     for preset, options in agent.presets.items():
-        ours = {field.name: field.default for field in fields(agent.make_config)}
+        ours = {option.name: option.default for option in fields(agent.make_config)}
         changed = [
             f"`{name}={value!r}` (ours {ours[name]!r})" for name, value in options.items() if value != ours[name]
         ]
@@ -86,11 +88,12 @@ def with_presets(doc: str | None, agent: Any) -> str | None:
 
 
 def check(frame_size: int, config: Any) -> None:
-    """Raises DataError if an option that agents share is unknown or out of range; None is for those that may be None.
+    """Raises DataError if an option is out of what its field says; None is for those that may be None.
 
     Args:
         frame_size: Events of a history that are looked at, 1 or more.
-        config: Hyperparameters, a dataclass. Those without an entry here are not looked at.
+        config: Hyperparameters, a dataclass: numbers say beside their default what must hold, see `number`, and the
+            type of a choice names all there are.
 
     Example:
         >>> from agents.ddpg import Config
@@ -100,18 +103,25 @@ def check(frame_size: int, config: Any) -> None:
     """
     if frame_size < 1:
         raise DataError(f"frame_size must be at least 1, got {frame_size}; give the events an agent looks at")
-    if config.precision not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
-        raise DataError(f"precision must be one of {known}, got {config.precision!r}; choose one of them")
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if value is None or field.name not in BOUNDS:
+    choices = _choices(config.__class__)
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if option.name in choices and value not in choices[option.name]:
+            known = ", ".join(map(str, choices[option.name]))
+            raise DataError(f"{option.name} must be one of {known}, got {value!r}; choose one of them")
+        if value is None or "must" not in option.metadata:
             continue
-        words, holds = BOUNDS[field.name]
+        words, holds = option.metadata["must"]
         if not (isinstance(value, Real) and holds(value)):
-            raise DataError(f"{field.name} must {words}, got {value!r}; leave it out for {field.default}")
+            raise DataError(f"{option.name} must {words}, got {value!r}; leave it out for {option.default}")
     if getattr(config, "reward_range", None) is not None:
         _check_reward_range(config.reward_range, config.gamma)
+
+
+@cache
+def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
+    """Returns what each field may be whose type is a `Literal`."""
+    return {name: get_args(hint) for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal}
 
 
 def _check_reward_range(given: Any, gamma: float) -> None:

@@ -15,17 +15,17 @@ from torch.nn import functional
 from agents.networks.layers import Dropout
 from recgym.errors import DataError
 
-CORES = ("transformer", "convolution", "gru", "lstm")
+CORES = ("transformer", "gated", "convolution", "gru", "lstm")
 
 
 def make_core(
     name: str, width: int, max_length: int, n_layers: int = 1, n_heads: int = 1, dropout: float = 0.0
 ) -> nn.Module:
-    """Returns a causal core, `"gru"`, `"lstm"`, `"transformer"` or `"convolution"`: (B, L, width) to (B, L, width)."""
+    """Returns a causal core, one of `CORES`: (B, L, width) to (B, L, width)."""
     if name not in CORES:
         raise DataError(f"core must be one of {', '.join(CORES)}, got {name!r}; choose one of them")
-    if name == "transformer":
-        return CausalTransformer(width, max_length, n_layers, n_heads, dropout)
+    if name in ("transformer", "gated"):
+        return CausalTransformer(width, max_length, n_layers, n_heads, dropout, gated=name == "gated")
     if name == "convolution":
         return CausalConvolution(width, max_length, dropout=dropout)
     return Recurrent(name, width, n_layers)
@@ -45,26 +45,69 @@ class Recurrent(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """A transformer whose events see those before them and themselves, with learned positions and norms at the end.
+    """A transformer whose events see those before them and themselves, with learned positions.
+
+    Norms come after each addition, or with `gated` before what is added, and a last one at the end.
 
     Source: Kang and McAuley (2018), Self-attentive sequential recommendation, ICDM, section 3; its feed-forward layer
     is as wide as its vectors. We normalise after each addition, and drop out no attention weights.
     """
 
-    def __init__(self, width: int, max_length: int, n_layers: int = 1, n_heads: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        max_length: int,
+        n_layers: int = 1,
+        n_heads: int = 1,
+        dropout: float = 0.0,
+        *,
+        gated: bool = False,
+    ) -> None:
         super().__init__()
         if width % n_heads:
             raise DataError(f"width must be a multiple of n_heads, got {width} and {n_heads}; change one of them")
         self.positions = nn.Parameter(torch.randn(max_length, width) * 0.02)
         self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(width, n_heads, dropout) for _ in range(n_layers))
+        block = _Gated if gated else _Block
+        self.blocks = nn.ModuleList(block(width, n_heads, dropout) for _ in range(n_layers))
+        self.last = nn.LayerNorm(width) if gated else nn.Identity()
 
     def forward(self, events: torch.Tensor) -> torch.Tensor:
         """Returns hidden vectors (B, L, width), L at most `max_length`."""
         hidden = self.dropout(events + self.positions[: events.shape[1]])
         for block in self.blocks:
             hidden = block(hidden)
-        return hidden
+        found: torch.Tensor = self.last(hidden)
+        return found
+
+
+def _attended(parts: torch.Tensor, n_heads: int) -> torch.Tensor:
+    """Returns what each event finds up to itself (B, L, width); parts (B, L, 3 * width) are query, key, value."""
+    n_rows, n_events, width = parts.shape[0], parts.shape[1], parts.shape[2] // 3
+    query, key, value = parts.view(n_rows, n_events, 3, n_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, L, w / heads)
+    found = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    return found.transpose(1, 2).reshape(n_rows, n_events, width)
+
+
+class _Gated(nn.Module):
+    """Attention whose norm is multiplied by a gate of its own, in place of a feed-forward layer, and added.
+
+    Source: Zhai et al. (2024), Actions speak louder than words, ICML, equations 1 to 3 (HSTU's unit); attention is a
+    softmax here, and knows neither time nor relative places.
+    """
+
+    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.wide, self.out = nn.Linear(width, 4 * width), nn.Linear(width, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.dropout = Dropout(dropout)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        width = hidden.shape[2]
+        gate, parts = functional.silu(self.wide(self.norms[0](hidden))).split([width, 3 * width], dim=2)
+        added: torch.Tensor = self.dropout(self.out(gate * self.norms[1](_attended(parts, self.n_heads))))
+        return hidden + added
 
 
 class _Block(nn.Module):
@@ -79,11 +122,7 @@ class _Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        n_rows, n_events, width = hidden.shape
-        parts = self.attention(hidden).view(n_rows, n_events, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = parts  # (B, heads, L, width / heads) each
-        found = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        found = self.out(found.transpose(1, 2).reshape(n_rows, n_events, width))
+        found = self.out(_attended(self.attention(hidden), self.n_heads))
         hidden = self.norms[0](hidden + self.dropout(found))
         return self.norms[1](hidden + self.dropout(self.narrow(functional.relu(self.wide(hidden)))))
 

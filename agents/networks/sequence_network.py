@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from agents.networks.hyperparameters import at_least_one, below_one, not_negative, positive
 from agents.networks.layers import Dropout
 from agents.networks.sequence_cores import make_core, to_front
 from agents.networks.tensors import products, to_tensor
@@ -23,18 +24,21 @@ from recgym.frames import Batch, History
 class SequenceConfig:
     """Hyperparameters that agents over whole histories share; each algorithm adds its own."""
 
-    core: Literal["transformer", "gru", "lstm", "convolution"] = "gru"  # what reads the events
-    max_length: int = 200  # newest events that are looked at
-    width: int = 64  # of item vectors and hidden vectors
-    n_layers: int = 1  # of the core
-    n_heads: int = 1  # of the transformer
-    lr: float = 1e-3  # Adam's step size
-    dropout: float = 0.2  # share of hidden units dropped while learning
-    weight_decay: float = 0.0  # decoupled weight decay
-    max_norm: float | None = 10.0  # gradients longer than this are shortened to it; None never
+    core: Literal["transformer", "gated", "gru", "lstm", "convolution"] = "gru"  # what reads the events
+    max_length: int = at_least_one(200)  # newest events that are looked at
+    width: int = at_least_one(64)  # of item vectors and hidden vectors
+    n_layers: int = at_least_one(1)  # of the core
+    n_heads: int = at_least_one(1)  # of the transformer
+    lr: float = positive(1e-3)  # Adam's step size
+    dropout: float = below_one(0.2)  # share of hidden units dropped while learning
+    weight_decay: float = not_negative(0.0)  # decoupled weight decay
+    max_norm: float | None = positive(10.0)  # gradients longer than this are shortened to it; None never
     mask_seen: bool = True  # whether items of the history are left out of what is shown
-    reward_scale: float | None = None  # what is learned of rewards is of them times this; None: the largest becomes 1
-    temperature: float = 1.0  # exploring draws an item from softmax(scores / temperature)
+    # What is learned of rewards is of them times this; None: the largest becomes 1.
+    reward_scale: float | None = positive(None)
+    temperature: float = positive(1.0)  # exploring draws an item from softmax(scores / temperature)
+    # Scores are inner products, or this many times cosines (20 is common); lengths then say nothing of popularity.
+    cosine: float | None = positive(None)
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the matrix products of updates; recommending is fp32
 
 
@@ -65,15 +69,22 @@ class SequenceNetwork(nn.Module):
         width: Width of item vectors.
         dropout: Share of the vectors' numbers dropped while training.
         vectors: Item vectors (n_items + 1, d), last row zero, to make the network's from; None learns free ones.
+        cosine: Where given, scores are this many times cosines.
     """
 
     vectors: torch.Tensor
 
     def __init__(
-        self, n_items: int, core: nn.Module, width: int, dropout: float = 0.0, vectors: torch.Tensor | None = None
+        self,
+        n_items: int,
+        core: nn.Module,
+        width: int,
+        dropout: float = 0.0,
+        vectors: torch.Tensor | None = None,
+        cosine: float | None = None,
     ) -> None:
         super().__init__()
-        self.core, self.dropout, self.scale = core, Dropout(dropout), width**0.5
+        self.core, self.dropout, self.scale, self.cosine = core, Dropout(dropout), width**0.5, cosine
         self.free = vectors is None
         self.sizes: list[int] | None = None  # of the parts of a catalog that grew, see `tensors.products`
         size = n_items + 1 if vectors is None else vectors.shape[1]
@@ -83,6 +94,10 @@ class SequenceNetwork(nn.Module):
 
     def table(self) -> torch.Tensor:
         """Returns item vectors (n_items, width); they score, and `scale` times as long they come in."""
+        table = self._table()
+        return table if self.cosine is None else functional.normalize(table, dim=1)
+
+    def _table(self) -> torch.Tensor:
         if self.free:
             return self.weight[:-1]
         if self.sizes is None:
@@ -91,16 +106,18 @@ class SequenceNetwork(nn.Module):
 
     def forward(self, items: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Returns the hidden vectors (B, L, width) of sequences (B, L) with their events at the front."""
-        vectors = functional.pad(table, (0, 0, 0, 1))  # (n_items + 1, width), padding zero
-        hidden: torch.Tensor = self.core(self.dropout(functional.embedding(items, vectors) * self.scale))
-        return hidden
+        padding = items == len(table)
+        vectors = functional.embedding(items.masked_fill(padding, 0), table)  # without a padded copy of the table
+        vectors = vectors.masked_fill(padding[..., None], 0.0) * self.scale
+        hidden: torch.Tensor = self.core(self.dropout(vectors))
+        return hidden if self.cosine is None else functional.normalize(hidden, dim=2) * self.cosine
 
 
 def make_network(n_items: int, config: SequenceConfig, vectors: torch.Tensor | None = None) -> SequenceNetwork:
     """Returns a fresh network; `vectors` as of `SequenceNetwork`."""
     c = config
     core = make_core(c.core, c.width, c.max_length, c.n_layers, c.n_heads, c.dropout)
-    return SequenceNetwork(n_items, core, c.width, c.dropout, vectors)
+    return SequenceNetwork(n_items, core, c.width, c.dropout, vectors, c.cosine)
 
 
 def make_optimizer(network: nn.Module, config: SequenceConfig) -> torch.optim.Optimizer:

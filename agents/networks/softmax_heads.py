@@ -1,6 +1,7 @@
 """What stands at the end of a network whose outputs are items: softmax heads, full or adaptive, and nets that have one.
 
 A head has `log_probs(hidden) -> (B, n_items)` and `log_prob(hidden, items) -> (B,)`, the latter for one item a row.
+All but the adaptive one can also be asked for `some` items alone, and estimate `log_prob` from items that were drawn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from agents.networks.layers import Dropout
+from agents.networks.softmax_loss import LARGE, drawn_policy
 from recgym.errors import DataError
 
 HEADS = ("linear", "vectors", "adaptive")
@@ -34,9 +36,41 @@ class LinearHead(nn.Module):
         """Returns log probabilities (B, n_items)."""
         return functional.log_softmax(self(hidden), dim=1)
 
-    def log_prob(self, hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Returns the log probability (B,) of one item per row."""
-        return -functional.cross_entropy(self(hidden), items, reduction="none")
+    def log_prob(self, hidden: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor | None = None) -> torch.Tensor:
+        """Returns the log probability (B,) of one item per row; of items `drawn` uniformly (n,) an estimate of it."""
+        if drawn is None:
+            return -functional.cross_entropy(self(hidden), items, reduction="none")
+        scores = self.some(hidden, items[:, None], drawn).float()  # (B, 1 + n)
+        return drawn_policy(scores, drawn == items[:, None], self.n_items)[0]
+
+    @property
+    def n_items(self) -> int:
+        """Items it has a number for."""
+        return len(self.rows()[1])
+
+    def query(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Returns what items' rows are multiplied with (B, w)."""
+        return hidden
+
+    def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns what it knows of every item: a row (n_items, w) and a number (n_items,)."""
+        return self.last.weight, self.last.bias
+
+    def some(self, hidden: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """Returns numbers (B, m + n) of m items of each row's own (B, m), and of n items that all have in common (n,).
+
+        No other item is looked at.
+        """
+        query, (table, bias), n = self.query(hidden), self.rows(), items.numel()
+        places = torch.cat([items.flatten(), drawn])
+        rows, free = functional.embedding(places, table), bias[places]
+        own = (rows[:n].unflatten(0, items.shape) @ query[..., None]).squeeze(2) + free[:n].view_as(items)  # (B, m)
+        return torch.cat([own, query @ rows[n:].t() + free[n:]], dim=1)
+
+    def mean(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Returns the mean number (B, 1) of all items, without making them."""
+        table, bias = self.rows()
+        return (self.query(hidden) @ table.mean(dim=0) + bias.mean())[:, None]
 
 
 class VectorHead(LinearHead):
@@ -58,6 +92,15 @@ class VectorHead(LinearHead):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Returns one number per item (B, n_items)."""
         return torch.addmm(self.bias, self.last(hidden), self.vectors.t())
+
+    def query(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Returns what item vectors are multiplied with (B, d)."""
+        query: torch.Tensor = self.last(hidden)
+        return query
+
+    def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the vectors (n_items, d) and free numbers (n_items,) of items."""
+        return self.vectors, self.bias
 
 
 class AdaptiveHead(nn.Module):
@@ -103,15 +146,21 @@ class AdaptiveHead(nn.Module):
         return output
 
 
-def make_head(name: str, width: int, vectors: torch.Tensor) -> Any:
+def default_head(n_items: int) -> str:
+    """Returns `"linear"`, or `"vectors"` above 10,000 items: free weights of all would be most of an update there."""
+    return "linear" if n_items <= LARGE else "vectors"
+
+
+def make_head(name: str | None, width: int, vectors: torch.Tensor) -> Any:
     """Returns a fresh head over the items whose vectors (n_items, d) are given.
 
     `"vectors"` scores by these vectors, `"linear"` by free weights. `"adaptive"` takes their lengths for the order of
-    frequency: those fitted to a log are the longer the more often an item was consumed.
+    frequency: those fitted to a log are the longer the more often an item was consumed. None is `default_head`.
 
     Raises:
         DataError: if the name is unknown.
     """
+    name = default_head(len(vectors)) if name is None else name
     if name == "vectors":
         return VectorHead(width, vectors)
     if name == "linear":
@@ -147,9 +196,9 @@ class DiscreteActor(nn.Module):
         log_probs: torch.Tensor = self.head.log_probs(self.hidden(state))
         return log_probs
 
-    def log_prob(self, state: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Returns the log probability (B,) of one item per row."""
-        log_prob: torch.Tensor = self.head.log_prob(self.hidden(state), items)
+    def log_prob(self, state: torch.Tensor, items: torch.Tensor, *drawn: torch.Tensor) -> torch.Tensor:
+        """Returns the log probability (B,) of one item per row, or of items drawn (n,) an estimate of it."""
+        log_prob: torch.Tensor = self.head.log_prob(self.hidden(state), items, *drawn)
         return log_prob
 
 
@@ -172,7 +221,7 @@ class Beta(nn.Module):
         log_probs: torch.Tensor = self.head.log_probs(functional.relu(self.first(state)))
         return log_probs
 
-    def log_prob(self, state: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Returns the log probability (B,) of one item per row."""
-        log_prob: torch.Tensor = self.head.log_prob(functional.relu(self.first(state)), items)
+    def log_prob(self, state: torch.Tensor, items: torch.Tensor, *drawn: torch.Tensor) -> torch.Tensor:
+        """Returns the log probability (B,) of one item per row, or of items drawn (n,) an estimate of it."""
+        log_prob: torch.Tensor = self.head.log_prob(functional.relu(self.first(state)), items, *drawn)
         return log_prob

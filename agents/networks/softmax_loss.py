@@ -92,11 +92,34 @@ def sampled_softmax_loss(
     """
     drawn = torch.randint(len(items), (n,), generator=generator, device=items.device)  # (n,)
     own = (hidden * items[targets]).sum(dim=1, keepdim=True).float()  # (N, 1)
-    is_own = drawn == targets[:, None]  # (N, n)
-    stands_for = (len(items) - 1) / (n - is_own.sum(dim=1, keepdim=True)).clamp(min=1)  # (N, 1)
-    others = (hidden @ items[drawn].T).float() + stands_for.log()
-    scores = torch.cat([own, others.masked_fill(is_own, -torch.inf)], dim=1)
+    scores = standing_for(own, (hidden @ items[drawn].T).float(), drawn == targets[:, None], len(items))
     return functional.cross_entropy(scores, torch.zeros_like(targets), reduction="none")
+
+
+def standing_for(own: torch.Tensor, others: torch.Tensor, is_own: torch.Tensor, n_items: int) -> torch.Tensor:
+    """Returns scores (N, 1 + n) of an item and of n drawn ones whose sum of exponentials is that of all in expectation.
+
+    Args:
+        own: Score of the item (N, 1).
+        others: Scores of the items drawn uniformly, with replacement (N, n).
+        is_own: Which of those are the item itself (N, n) bool; they count nothing.
+        n_items: Items drawn from.
+    """
+    stands_for = (n_items - 1) / (is_own.shape[1] - is_own.sum(dim=1, keepdim=True)).clamp(min=1)  # (N, 1)
+    return torch.cat([own, (others + stands_for.log()).masked_fill(is_own, -torch.inf)], dim=1)
+
+
+def drawn_policy(scores: torch.Tensor, is_own: torch.Tensor, n_items: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns estimates of log softmax (N,) of the first item, and of the softmax's entropy (N,).
+
+    Args:
+        scores: Scores of an item and of n drawn uniformly (N, 1 + n).
+        is_own: Which of those are the item itself (N, n) bool.
+        n_items: Items of the softmax.
+    """
+    counted = standing_for(scores[:, :1], scores[:, 1:], is_own, n_items).log_softmax(dim=1)  # (N, 1 + n) log shares
+    log_mass = scores[:, 0] - counted[:, 0]  # (N,) log sum over items of exp(score)
+    return counted[:, 0], log_mass - (counted.exp() * scores).sum(dim=1)
 
 
 @torch.no_grad()

@@ -7,7 +7,10 @@ they are read only by the reports that need them, so a GPU is not made to wait a
 from __future__ import annotations
 
 import csv
+import signal
+import threading
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from recgym.errors import DataError
 from recgym.storage.store import MANIFEST, atomic_file, explained, parsed_manifest
 
 _HEAD = ["step", "metric", "value"]
+_BAR = 66  # columns of a progress bar without losses: a narrow bar, steps, times and speed
 Report = Callable[[int, Mapping[str, Any]], Any]
 
 
@@ -43,21 +47,64 @@ class Progress:
         n_steps: Steps in all.
         first_step: Steps already made.
         refresh: Steps between two looks at the losses.
+        leave: Whether the bar stays when all steps are made.
     """
 
-    def __init__(self, n_steps: int, first_step: int = 0, refresh: int = 200) -> None:
+    def __init__(self, n_steps: int, first_step: int = 0, refresh: int = 200, *, leave: bool = True) -> None:
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(total=n_steps, initial=first_step, unit="step", dynamic_ncols=True)
+        self.bar = tqdm(total=n_steps, initial=first_step, unit="step", dynamic_ncols=True, disable=None, leave=leave)
         self.refresh = refresh
 
     def __call__(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Moves the bar to `step`."""
-        if step % self.refresh == 0:
-            self.bar.set_postfix({name: f"{float(value):.4g}" for name, value in metrics.items()}, refresh=False)
+        if step % self.refresh == 0 and not self.bar.disable:
+            said = ", ".join(f"{name} {float(value):.3g}" for name, value in metrics.items())
+            self.bar.set_postfix_str(shortened(said, (self.bar.ncols or 80) - _BAR), refresh=False)
         self.bar.update(step - self.bar.n)
         if step == self.bar.total:
             self.bar.close()
+
+
+def shortened(text: str, width: int) -> str:
+    """Returns as many of a text's parts, which commas divide, as fit beside a bar."""
+    while len(text) > max(width, 0) and text:
+        text = text.rpartition(", ")[0]
+    return text
+
+
+class Interruption:
+    """Ends a training between two updates on Ctrl-C, so that all can be saved; a second Ctrl-C ends it at once.
+
+    A report and a context: `with Interruption() as asked: fit(agent, batches, n, report=asked)`.
+
+    Attributes:
+        asked: Whether Ctrl-C was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Interruption:
+        """Listens, in the main thread; in others Ctrl-C is not heard anyway."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Listens no more."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def __call__(self, step: int, metrics: Mapping[str, Any]) -> bool:
+        """Returns whether the training is to end here."""
+        return self.asked
+
+    def _hear(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 class CsvRows:
@@ -121,6 +168,52 @@ class TensorBoard:
         for name, value in metrics.items():
             self.writer.add_scalar(name, float(value), step)
         self.writer.flush()
+
+
+class WandB:
+    """Reports metrics to Weights & Biases; needs the extra `recgym[wandb]`.
+
+    Args:
+        run: A run that is open already; None opens one.
+        settings: Of the run that is opened, as `wandb.init` takes them, e.g. `project="rec"`, `mode="offline"`.
+
+    Raises:
+        ImportError: if wandb is not installed.
+    """
+
+    def __init__(self, run: Any = None, **settings: Any) -> None:
+        self.run = run or _tracker("wandb", "Weights & Biases").init(**settings)
+
+    def __call__(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Reports the metrics of `step`."""
+        self.run.log({name: float(value) for name, value in metrics.items()}, step=step)
+
+
+class MLflow:
+    """Reports metrics to an MLflow run; needs the extra `recgym[mlflow]`.
+
+    Args:
+        run_id: The run that metrics belong to; None: the active one, which MLflow opens if there is none.
+
+    Raises:
+        ImportError: if mlflow is not installed.
+    """
+
+    def __init__(self, run_id: str | None = None) -> None:
+        self.mlflow, self.run_id = _tracker("mlflow", "MLflow"), run_id
+
+    def __call__(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Reports the metrics of `step`; MLflow allows no @ in names, so hit_rate@10 is hit_rate_at_10 there."""
+        plain = {name.replace("@", "_at_"): float(value) for name, value in metrics.items()}
+        self.mlflow.log_metrics(plain, step=step, run_id=self.run_id)
+
+
+def _tracker(module: str, called: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        message = f'logging to {called} needs {module}, got no such module; pip install "recgym[{module}]"'
+        raise ImportError(message) from error
 
 
 class Evaluation:

@@ -53,7 +53,10 @@ def fit_online(
         agent: Acts with `explore=True`, and learns by `update`. If its `act` takes `allowed`, it is told which items
             may be shown.
         env: With `observation="history"` or, for agents that know users, `"user_history"`, autoreset mode
-            `"SameStep"`, the actions the agent gives, and its `k`, which is 1 for agents that learn no slates.
+            `"SameStep"`, and the actions the agent gives. Of an agent that learns whole slates it must have the `k`;
+            any other fills slates of whatever k with its k best, or k draws to explore, and learns of each slate as of
+            one decision: the first item that was answered, or where none was the first one shown, earned all of it
+            (Chen et al. 2019, section 4.3: who answers takes one item of a list). `REINFORCE(k=env.k)` corrects for it.
         n_steps: Steps of the environment, each for all its rows, those before `first_step` included.
         report: Called as `report(step, metrics)` after every step; `reward` is the mean over rows.
         buffer: Where decisions are kept and drawn from; by default `buffer_for(agent, env, buffer_size, seed)`.
@@ -81,12 +84,13 @@ def fit_online(
     observation = _begin(env, first_step, seed)
     slates = hasattr(agent, "k")
     told = env.action == "item" and "allowed" in inspect.signature(agent.act).parameters
+    asked = {"k": env.k} if _fills_slates(agent, env) else {}
     finite = FiniteLosses(partial(last_of, agent))
     for step in range(first_step + 1, n_steps + 1):
         if uniform and buffer.added < warm_up:
             shown = _uniform(env, np.random.default_rng([seed, step]))
         else:
-            masks = {"allowed": env.action_masks()} if told else {}
+            masks = asked | ({"allowed": env.action_masks()} if told else {})
             history = as_history(observation, env.catalog.n_items)
             if hasattr(agent, "met_newcomers") and not history.length.all():
                 agent.met_newcomers = True
@@ -167,6 +171,8 @@ def as_history(observation: Mapping[str, np.ndarray], n_items: int) -> History:
 def check_env(agent: Any, env: RecVectorEnv) -> None:
     """Refuses an environment that an agent cannot learn in."""
     found, k = (env.observation, env.autoreset_mode.value, env.k), getattr(agent, "k", 1)
+    if not hasattr(agent, "k") and (env.action == "embedding" or _fills_slates(agent, env)):
+        k = env.k
     if found[0] not in ("history", "user_history") or found[1:] != ("SameStep", k):
         raise DataError(
             f"online training needs an environment with observation='history', autoreset_mode='SameStep' and k={k}, "
@@ -177,6 +183,11 @@ def check_env(agent: Any, env: RecVectorEnv) -> None:
             f"agent and environment must have the same items in the same order, got {len(agent.item_ids)} and "
             f"{env.catalog.n_items} items that differ; make the agent from env.catalog"
         )
+
+
+def _fills_slates(agent: Any, env: RecVectorEnv) -> bool:
+    """Returns whether an agent of single items is to be asked for k of them."""
+    return env.k > 1 and env.action == "item" and "k" in inspect.signature(agent.act).parameters
 
 
 def _begin(env: RecVectorEnv, first_step: int, seed: int) -> Any:
@@ -219,10 +230,16 @@ def _lived_through(
     truncated: np.ndarray,
     infos: Mapping[str, Any],
 ) -> Batch:
-    """Returns one step of B rows as decisions: of rows that began anew, what stood there before they did."""
-    shown, users = infos["items"][:, 0].copy(), infos["user"].copy()  # (B,)
+    """Returns one step of B rows as decisions about an item: of rows that began anew, what stood there before."""
+    shown, users = _stands_for(infos["items"], infos["answered"]), infos["user"].copy()  # (B,)
     next_items, next_rewards = (part.copy() for part in observed(after))  # (B, F)
     for row in np.flatnonzero(terminated | truncated):
         next_items[row], next_rewards[row] = observed(infos["final_obs"][row])
-        shown[row], users[row] = infos["final_info"]["items"][row, 0], infos["final_info"]["user"][row]
+        last = {name: infos["final_info"][name][row] for name in ("items", "answered", "user")}
+        shown[row], users[row] = _stands_for(last["items"][None], last["answered"][None])[0], last["user"]
     return Batch(users, *observed(before), shown, rewards, next_items, next_rewards, terminated, truncated)
+
+
+def _stands_for(slates: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    """Returns the items (B,) that slates (B, k) are learned of by: the first answered, or the first one shown."""
+    return np.take_along_axis(slates, answered.argmax(axis=1)[:, None], axis=1)[:, 0]

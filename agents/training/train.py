@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from agents.base import Agent, resolve_device
 from agents.networks.scaling import settle_on_log
 from agents.training import checkpoint, parallel, saving
 from agents.training.auto import Watch
-from agents.training.callbacks import CsvRows, Evaluation, Progress, Report, TensorBoard, every, together
+from agents.training.callbacks import CsvRows, Evaluation, Interruption, Progress, Report, TensorBoard, every, together
 from agents.training.diagnostics import Diagnostics
 from agents.training.finite import FiniteLosses, last_of
 from agents.training.online import as_history as as_history
@@ -139,13 +139,22 @@ class Run(DataSource):
 
 def command(main: Callable[..., Any]) -> NoReturn:
     """Runs the command line of an agent and ends the process: `python -m agents.NAME`."""
+    sys.exit(run_words(main, sys.argv[1:]))
+
+
+def run_words(main: Callable[..., Any], words: Sequence[str]) -> int:
+    """Runs the command line of an agent, whose options the annotations of `main` are; returns the exit code."""
     import tyro
 
     # `--data` is another name of `--dataset`; tyro knows aliases of fields, which stand in the class of no command
-    given = [re.sub(r"^--data(?==|$)", "--dataset", word) for word in sys.argv[1:]]
-    called = f"python -m agents.{Path(sys.argv[0]).stem}"
-    run = partial(tyro.cli, main, prog=called, args=given, config=(tyro.conf.OmitArgPrefixes,))
-    sys.exit(ended(run, go_on="run the same command again with --resume"))
+    given = [re.sub(r"^--data(?==|$)", "--dataset", word) for word in words]
+    spec = main.__globals__.get("__spec__")
+    called = f"python -m {spec.name if spec else main.__module__}"
+
+    def run(words: list[str]) -> Any:
+        return tyro.cli(main, prog=called, args=words, config=(tyro.conf.OmitArgPrefixes,))
+
+    return ended(run, given, called=called, go_on="--resume")
 
 
 def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking | None:
@@ -181,13 +190,19 @@ def train_agent(maker: Callable[..., Any], run: Run, config: Any) -> Ranking | N
         record = {**about, "log": str(train), "catalog": catalog.hash}
         if ranks.n > 1:
             record["processes"] = ranks.n
-        _write_json(folder / "run.json", record)
-        report = _reports(run, folder, agent, batches, train, validation, step)
+        write_json(folder / "run.json", record)
         by = f" by {ranks.n} processes" if ranks.n > 1 else ""
         print(f"{maker.__name__} on {train!r}, {agent.device}{by}, from step {step} to {run.steps}; writes to {folder}")
         if isinstance(batches, FrameBatches) and (left := unserved(train, run.frame_size, batches.min_history)):
             print(f"learns from whole frames: {left}")
-        fit(agent, batches, run.steps, report, first_step=step)
+        with Interruption() as interruption:
+            report = _reports(run, folder, agent, batches, train, validation, step)
+            done = fit(agent, batches, run.steps, together(report, interruption), first_step=step)
+        if interruption.asked and done < run.steps:
+            if not any(saving.step_of(path) == done for path in checkpoint.saved(folder)):
+                checkpoint.save(folder, done, agent, batches, keep=run.keep)
+            print(f"\nsaved after step {done} of {run.steps}, in {folder}", file=sys.stderr)
+            raise KeyboardInterrupt
     return _judged(agent, test, folder, record)
 
 
@@ -225,7 +240,7 @@ def _judged(agent: Any, test: InteractionLog, folder: Path, record: dict[str, An
     found: dict[str, Any] = {"test": {name: _ends(interval) for name, interval in ranking.summary().items()}}
     if (folder / "best" / MANIFEST).exists():
         found["best on validation"] = parsed_manifest(folder / "best")["about"]["validation"]
-    _write_json(folder / "run.json", {**record, "metrics": found})
+    write_json(folder / "run.json", {**record, "metrics": found})
     return ranking
 
 
@@ -239,7 +254,8 @@ def _recipe(run: Run, config: Any, dim: int) -> dict[str, Any]:
     return {**parts, "versions": saving.versions()}
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes JSON values to a file, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recgym import data_source
 from recgym.commands.data import describe
 from recgym.errors import DataError, MissingDataError
+from recgym.options import check_sizes, nearest
 
 if TYPE_CHECKING:
     from recgym.evaluation.floors import Floor
@@ -72,6 +74,8 @@ def info(options: argparse.Namespace) -> int:
     from recgym.users.replay import ReplayUsers
     from recgym.worlds.sim import only_fitted
 
+    if not _is_id(options.id) and (hint := _other(options.id)):
+        raise DataError(f"info needs an id, a data set or a file, got {options.id!r}; {hint}")
     print(page(_known(options.id)))  # fits nothing, and says where it would have to
     floors = stored(options.id)
     print("\nfloors and ceilings: mean return of a session, 95 % interval" if floors else "\nfloors were not measured")
@@ -98,6 +102,7 @@ def floors(options: argparse.Namespace) -> int:
     """Measures floors and ceilings and keeps them."""
     from recgym.evaluation.floors import measure, own_path, verdict, write
 
+    check_sizes(n_jobs=options.n_jobs)
     asked = [_known(name) for name in options.id] or sorted(name for name in _ids() if "/Table-" not in name)
     for name in asked:
         try:
@@ -156,6 +161,20 @@ def _is_data(name: str) -> bool:
     from recgym.datasets import names
 
     return name in names() or Path(name).expanduser().exists()
+
+
+def _is_id(name: str) -> bool:
+    """Returns whether a name reads like an id: `recgym/Something`, `package:id`, or one that Gymnasium knows."""
+    return ("/" in name and not Path(name).suffix) or ":" in name or name in _ids()
+
+
+def _other(name: str) -> str:
+    """Returns what a name that is no id may have meant: a file, or the nearest data set; "" if an id is nearer."""
+    from recgym.datasets import names
+
+    if "/" in name or Path(name).suffix in (".csv", ".parquet", ".jsonl", ".json", ".txt", ".tsv", ".gz", ".dat"):
+        return "there is no such file"
+    return "" if re.search(r"-v\d+$", name) else nearest(name, names())  # an id without its namespace
 
 
 def _show(floors: Iterable[Floor]) -> None:

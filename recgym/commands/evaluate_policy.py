@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recgym.log import InteractionLog
 
 INTERVALS = ("bootstrap", "bernstein")
+_SHORT = {"gru": "agents.sequence:SequenceModel"}  # behaviour models by a shorter name
 _EPILOG = """\
 POLICY is the folder of a trained agent (a run, a checkpoint, what agents.save wrote), or names, in a module that Python
 finds from here, one of
@@ -31,7 +32,8 @@ finds from here, one of
 A policy has item_ids, reward and probabilities(history, allowed) -> (B, n_items); a scorer has item_ids, reward and
 scores(history) -> (B, n_items) and becomes a softmax with --temperature and --epsilon (recgym.SoftmaxPolicy). item_ids
 and reward must be those of the log. LOG with slates must be a folder written by recgym.collect(...).save(folder), or
-have its columns. Exit code 1 where log and policy do not fit, or propensities are missing or impossible.
+have its columns. Of a log without propensities they are estimated, and the table says how far they could be off.
+Exit code 1 where log and policy do not fit, or propensities are impossible.
 """
 
 
@@ -42,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         required=True,
-        help="folder of a run, or package.module:Name of a policy, a scorer, or a class of one",
+        nargs="+",
+        help="folder of a run, or package.module:Name of a policy, a scorer, or a class of one; of several, a table "
+        "says which earn more than what was logged",
     )
     parser.add_argument(
         "--temperature",
@@ -59,6 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="bootstrap",
         help="bootstrap over sessions, or empirical Bernstein: wide, but valid for any number of sessions",
     )
+    parser.add_argument(
+        "--behaviour",
+        help="what estimates the propensities of a log that has none: logistic, popularity, gru, or "
+        "package.module:Name of a class with fit(log) (default: logistic); every row then says that they are estimated",
+    )
+    parser.add_argument(
+        "--context", nargs="*", default=[], help="columns of the log that the behaviour model may know, beside the past"
+    )
     parser.add_argument("--max-history", type=int, help="events of the past that the policy is shown")
 
 
@@ -71,9 +83,20 @@ def run(options: argparse.Namespace) -> int:
     log = source.load(
         **({"transform": "raw"} if own and source.transform is None else {})
     )  # values in the file's units
-    policy, log = build_policy(options.policy, log, options.temperature, options.epsilon)
+    made = [build_policy(name, log, options.temperature, options.epsilon) for name in options.policy]
+    log = min((part for _, part in made), key=lambda part: part.n_users)  # where one was fitted on the other half
+    behaviour = options.behaviour or (None if log.propensities is not None or "step" in log.extra else "logistic")
+    if behaviour is not None and ":" in (behaviour := _SHORT.get(behaviour, behaviour)):
+        behaviour = named(behaviour, "a behaviour model")
     wishes = {"gamma": options.gamma, "max_history": options.max_history, "interval": options.interval}
-    print(f"{log}\n{evaluate_policy(log, policy, **wishes)}")
+    wishes |= {"behaviour": behaviour, "context": options.context}
+    if len(made) == 1:
+        print(f"{log}\n{evaluate_policy(log, made[0][0], **wishes)}")
+        return 0
+    from recgym.ope.candidates import compare_candidates
+
+    named_policies = {name: policy for name, (policy, _) in zip(options.policy, made, strict=True)}
+    print(f"{log}\n{compare_candidates(log, named_policies, **wishes)}")
     return 0
 
 
@@ -91,14 +114,7 @@ def build_policy(
 
     if Path(name).is_dir():
         return SoftmaxPolicy(_of_run(name, log), temperature, epsilon, standardise=True), log
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(f"a policy must be named as package.module:Name, got {name!r} ({error}); check it") from None
-    finally:
-        sys.path.pop(0)
+    found = named(name)
     if inspect.isclass(found) and hasattr(found, "fit"):
         half = np.arange(log.n_users) % 2 == 0
         found = found.fit(log.select_users(np.flatnonzero(half)))
@@ -114,6 +130,18 @@ def build_policy(
             f"{type(found).__name__}; see recgym.evaluation.policies.StochasticPolicy"
         )
     return found, log
+
+
+def named(name: str, what: str = "a policy") -> Any:
+    """Returns what stands under a name in a module that Python finds from here."""
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+        raise DataError(f"{what} must be named as package.module:Name, got {name!r} ({error}); check it") from None
+    finally:
+        sys.path.pop(0)
 
 
 def _of_run(folder: str, log: InteractionLog) -> Any:
@@ -139,5 +167,6 @@ def _called(name: str, found: Any, log: InteractionLog) -> Any:
         pass
     try:
         return found(log)
-    except DataError as error:
-        raise DataError(f"{what}, got {name}, which refuses it ({error}); name a function of the log") from error
+    except Exception as error:  # somebody's code, or a class of ours that is made of something else: nearly anything
+        why = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        raise DataError(f"{what}, got {name}, which refuses it ({why}); name a function of the log") from error

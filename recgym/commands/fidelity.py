@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    data_source.add_arguments(parser)
+    data_source.add_arguments(parser, required=False)
     add(
         "--misses",
         type=int,
@@ -37,12 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of fits and simulated luck (default: %(default)s)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fit (default: %(default)s)")
     add("--out", type=Path, help="folder to write the card into as well")
+    add(
+        "--simulator",
+        help="package.module:Factory of a simulator of your own (Gymnasium, Gym-0.2x, RecSim-shaped, or a function "
+        "rate(items_so_far, item)): its card is printed, compared with the log if one is named",
+    )
     add("--halves", action="store_true", help="only say how far the simulators of two halves of the people differ")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the card, keeps it beside the model, and returns 0."""
     check_seed(options.seed)
+    if options.simulator:
+        return _of_simulator(options)
+    if not options.dataset:
+        raise OptionError("fidelity needs a log, got none; give --data, or --simulator to judge a simulator alone")
     if options.halves:
         return _compare_halves(options)
     from recgym.fidelity import report
@@ -73,6 +82,19 @@ def run(options: argparse.Namespace) -> int:
     for place in [folder / "card", *([options.out] if options.out else [])]:
         print(f"written: {card.write(place) / 'card.html'}")
     return 0
+
+
+def _of_simulator(options: argparse.Namespace) -> int:
+    """Prints the card of a simulator of one's own; exit code 1 if a line of it is bad."""
+    from recgym.commands.evaluate_policy import named
+    from recgym.fidelity import judge
+
+    source = data_source.source_of(options) if options.dataset else None
+    raw = source is not None and not source.is_name and source.transform is None  # in the file's units
+    log = None if source is None else source.load(**({"transform": "raw"} if raw else {}))
+    card = judge(named(options.simulator, "a simulator"), log, name=options.simulator, seed=options.seed)
+    print(card)
+    return 1 if card.faults else 0
 
 
 def _compare_halves(options: argparse.Namespace) -> int:

@@ -17,11 +17,23 @@ def agents_package(part: str = "agents") -> Any:
     """Returns the package of agents, or a module of it.
 
     Raises:
-        RecgymError: if the agents are not installed beside recgym.
+        RecgymError: if the agents are not installed beside recgym, or a package of another project stands before them.
     """
-    if find_spec("agents") is None:
-        raise RecgymError("the package agents must be installed beside recgym, got none; install recgym's wheel again")
+    package("agents", "training")
     return import_module(part)
+
+
+def package(name: str, within: str) -> None:
+    """Raises RecgymError unless a package that lies beside recgym is found, and is ours: it has a module `within`."""
+    found = find_spec(name)
+    if found is None:
+        raise RecgymError(f"the package {name} must be installed beside recgym, got none; install recgym's wheel again")
+    if find_spec(f"{name}.{within}") is None:
+        place = found.origin or ", ".join(found.submodule_search_locations or ())
+        raise RecgymError(
+            f"the package {name} must be recgym's, got one of another project at {place}; leave that folder, "
+            "rename it, or uninstall whose it is"
+        )
 
 
 def load_run(folder: str | Path, device: str = "cpu") -> Any:

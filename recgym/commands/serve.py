@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     settings = _settings(options)
     second = None if options.beside is None else load_served(options.beside, options.device)
     state = State(partial(load_served, options.run_folder, options.device), settings, second)
+    _leave_a_core()
     listening = _listen(options.host, options.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=15, backlog=1024,
         timeout_graceful_shutdown=int(settings.limit_s) + 5,
     )  # fmt: skip
-    sys.setswitchinterval(0.001)  # requests are read while another thread scores: five milliseconds are long for them
+    sys.setswitchinterval(0.0001)  # threads that read and score take turns: five milliseconds are long for either
     uvicorn.Server(config).run(sockets=[listening])
     return 0
 
@@ -88,6 +89,13 @@ def _settings(options: argparse.Namespace) -> Settings:
         log=options.log, explore=options.explore, epsilon=options.epsilon, wait_ms=options.wait_ms,
         batch=options.batch, limit_s=options.limit, reload_token=token, seed=options.seed,
     )  # fmt: skip
+
+
+def _leave_a_core() -> None:
+    """Scores with all cores but one, which reads requests meanwhile; `OMP_NUM_THREADS` says otherwise."""
+    torch = sys.modules.get("torch")  # an agent without networks comes without it
+    if torch is not None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max((os.cpu_count() or 1) - 1, 1))
 
 
 def _listen(host: str, port: int) -> socket.socket:

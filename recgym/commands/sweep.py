@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from recgym.commands.runs import package
 from recgym.errors import RecgymError
 
 
@@ -29,17 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--retries", type=int, default=3, help="times a trial begins anew after it died (default: %(default)s)")
     add("--address", help="of a Ray cluster, e.g. auto; by default this machine")
     add("--storage", default="runs/sweeps", help="where Ray keeps its state: a folder or an address")
-    add("--out", type=Path, help="folder of the rows, seen by all machines (default: benchmarks/results)")
+    add(
+        "--out",
+        type=Path,
+        help="folder of the rows, seen by all machines (default: as of bench)",
+    )
     add("--smoke", action="store_true", help="a size that ends in seconds; rows go to runs/")
     add("--resume", action="store_true", help="go on where an interrupted sweep stopped")
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the sweep and returns its exit code."""
-    for name, what in (("ray", 'needs Ray, got no such module; pip install "recgym[ray]"'), ("benchmarks", _CHECKOUT)):
-        if find_spec(name) is None:
-            raise RecgymError(f"recgym sweep {what}")
+    if find_spec("ray") is None:
+        raise RecgymError('recgym sweep needs Ray, got no such module; pip install "recgym[ray]"')
+    package("benchmarks", "suites")
     return int(import_module("benchmarks.sweep").main(options))
-
-
-_CHECKOUT = "runs the suites of benchmarks/, got no such package; run it from a checkout of recgym"

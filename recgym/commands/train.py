@@ -21,29 +21,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--restarts", type=int, default=3, help="times they go on after one died (default: %(default)s)"
     )
-    parser.add_argument("agent", help="e.g. td3; `train NAME --help` shows its options")
+    parser.add_argument("agent", nargs="?", help="e.g. td3; `train NAME --help` shows its options")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="options of the agent, e.g. --data plays.csv --user ...")
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the agent's own command and returns its exit code."""
     names = trainable()
+    if options.agent is None:
+        options.parser.error(f"train needs the name of an agent, got none; they are {', '.join(names)}")
     name = options.agent.replace("-", "_").lower()
     if name not in names:
         hint = nearest(name, names) or f"they are {', '.join(names)}"
         raise DataError(f"an agent must be one that trains by a command, got {options.agent!r}; {hint}")
     check_sizes(processes=options.processes)
-    if options.processes > 1:
-        how = ["--standalone", f"--nproc-per-node={options.processes}", f"--max-restarts={options.restarts}"]
-        return _run("torch.distributed.run", [*how, "-m", f"agents.{name}", *options.rest])
-    return _run(f"agents.{name}", options.rest)
-
-
-def _run(module: str, arguments: list[str]) -> int:
-    """Runs a module's own command in this process and returns its exit code."""
-    before, sys.argv = sys.argv, [f"python -m {module}", *arguments]
+    if options.processes == 1:  # by its own name, which a checkpoint remembers
+        run_words = agents_package("agents.training.train").run_words
+        return int(run_words(agents_package(f"agents.{name}").main, options.rest))
+    how = ["--standalone", f"--nproc-per-node={options.processes}", f"--max-restarts={options.restarts}"]
+    before, sys.argv = sys.argv, ["torchrun", *how, "-m", f"agents.{name}", *options.rest]
     try:
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_module("torch.distributed.run", run_name="__main__")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -29,7 +28,7 @@ from recgym.datasets.tables.table_files import blocks_of, check_there, code_of
 from recgym.datasets.tianchi import tianchi
 from recgym.errors import DataError, OptionError
 from recgym.log import InteractionLog, shown
-from recgym.options import nearest
+from recgym.options import accepted, check_known, nearest
 from recgym.storage import cache, store
 from recgym.storage.download import fetch as download_file
 
@@ -122,13 +121,13 @@ def load(
     if name in _MADE or name in _LOGGED:
         options |= {} if reward is None else {"reward": reward}
         maker = (_MADE | _LOGGED)[name]
-        _check_known(name, options, inspect.signature(maker).parameters)
+        check_known(name, options, accepted(maker).defaults)
         return _made(name, tuple(sorted(options.items()))) if name in _MADE else maker(**options)
     if name in LAYOUTS or name.endswith(".inter"):
         given = options | ({} if reward is None else {"reward": reward})
         layout = name if name in LAYOUTS else "recbole"
         given |= {} if name in LAYOUTS else {"path": name}
-        _check_known(layout, given, published.known_options(layout))
+        check_known(layout, given, published.known_options(layout))
         return published.load(layout, given)
     if name in PUBLISHED:
         return _movielens(name, reward or "scaled", download, **options)
@@ -155,7 +154,8 @@ def fetch(name: str) -> Path:
         HashMismatchError: if the file is not the published one.
     """
     if name not in PUBLISHED:
-        raise DataError(f"only {', '.join(PUBLISHED)} can be downloaded, got {name!r}; choose one of them")
+        hint = nearest(name, PUBLISHED) or "choose one of them"
+        raise DataError(f"only {', '.join(PUBLISHED)} can be downloaded, got {name!r}; {hint}")
     return download_file(PUBLISHED[name].remote, sources.downloads_dir())
 
 
@@ -166,7 +166,7 @@ def _made(name: str, options: tuple[tuple[str, Any], ...]) -> InteractionLog:
 
 def _movielens(name: str, reward: str, download: bool, **options: Any) -> InteractionLog:
     known: dict[str, Any] = {"order": "time", "min_events": 1, "top_items": None, "ties": None}
-    _check_known(name, options, known)
+    check_known(name, options, known)
     options = known | options
     files = sources.locate(PUBLISHED[name], download)
     paths = files.paths(*source_files(PUBLISHED[name], options["order"]))
@@ -182,14 +182,6 @@ def _movielens(name: str, reward: str, download: bool, **options: Any) -> Intera
         (log.filter_users(options["min_events"]) if options["min_events"] > 1 else log).save(target / "log")
 
     return kept(name, paths, {**options, "reward": reward}, build)
-
-
-def _check_known(name: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"  # what TorchRL's GymEnv listens for
-        known_ones, given = ", ".join(known), ", ".join(unknown)
-        raise OptionError(f"options of {name} must be among {known_ones}, got {given}; drop those ({words})")
 
 
 def _table(options: dict[str, Any]) -> InteractionLog:
@@ -264,7 +256,7 @@ def _saved(source: Any, options: Mapping[str, Any]) -> InteractionLog | None:
     if given.get("transform") == "raw":
         del given["transform"]  # rewards of a saved log stay what they are
     if kind == shown.KIND:
-        _check_known("a folder of served lists", given, {"model": None, "k": None})
+        check_known("a folder of served lists", given, {"model": None, "k": None})
         return shown.read(folder, **given)
     read = {"log": InteractionLog.open, "log parts": InteractionLog.from_parquet}.get(kind)
     if read is None:

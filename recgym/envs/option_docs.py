@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
 from recgym import datasets
+from recgym.options import accepted
 from recgym.worlds.further import further as traits
 
 _NOT_TRAITS = ("users", "catalog", "frame_size", "known")
@@ -74,18 +75,17 @@ def data_options(dataset: str) -> dict[str, Option]:
 
 
 def own_options(source: Any) -> dict[str, Option]:
-    """Returns the options in the signature of a function or class, by name, explained by docstring or comments."""
+    """Returns the options that a function or class takes, by name, explained by docstring or comments on fields."""
+    source = getattr(source, "takes", source)
     text = inspect.cleandoc(source.__doc__ or "").partition("\nArgs:\n")[2]
     text = re.split(r"\n(?=\S)", text)[0]
     said = dict(re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", text, re.M))
-    if is_dataclass(source):
-        comments = re.findall(r"^    (\w+): [^#]*?# (.*)$", inspect.getsource(source), re.M)  # type: ignore[arg-type]
+    if is_dataclass(source) and isinstance(source, type):
+        lines = "".join(inspect.getsource(base) for base in reversed(source.__mro__) if is_dataclass(base))
+        comments = re.findall(r"^    (\w+): [^#]*?# (.*)$", lines, re.M)
         said |= {name: f"{words[:1].upper()}{words[1:]}." for name, words in comments}
     return {
-        name: Option(
-            None if one.default is inspect.Parameter.empty else one.default,
-            " ".join(said.get(name, "").split()),
-        )
-        for name, one in inspect.signature(source).parameters.items()
-        if one.kind is not one.VAR_KEYWORD and name not in _NO_OPTIONS
+        name: Option(default, " ".join(said.get(name, "").split()))
+        for name, default in accepted(source).defaults.items()
+        if name not in _NO_OPTIONS
     }

@@ -51,7 +51,7 @@ import gymnasium as gym
 
 from recgym.envs.render import METADATA
 from recgym.errors import DataError, OptionError
-from recgym.options import nearest
+from recgym.options import accepted, check_known, nearest
 
 if TYPE_CHECKING:
     from recgym.catalog import Catalog
@@ -303,8 +303,8 @@ def takes_split(env_id: str) -> bool:
     spec = gym.registry.get(env_id)
     if spec is None or spec.entry_point != _SINGLE:
         return False
-    taken = inspect.signature(world_of(spec.kwargs["world"])).parameters
-    return "split" in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    taken = accepted(world_of(spec.kwargs["world"]))
+    return "split" in taken.defaults or taken.others
 
 
 def make_batch(env_id: str, num_envs: int, **options: Any) -> RecVectorEnv:
@@ -410,7 +410,7 @@ def _assembled(options: dict[str, Any]) -> dict[str, Any]:
     """Returns the options of `RecVectorEnv`: the environment's own, and users, catalog and recipe from the others."""
     from recgym.envs.env import RecVectorEnv
 
-    own = set(inspect.signature(RecVectorEnv).parameters) - {"num_envs", "users", "catalog", "recipe"}
+    own = set(accepted(RecVectorEnv).defaults) - {"num_envs", "users", "catalog", "recipe"}
     data = {name: value for name, value in options.items() if name not in own}
     data["frame_size"] = options.get("frame_size", 10)
     if data.get("transform") == "raw" and _is_named(data.get("dataset")):
@@ -443,15 +443,12 @@ def _explained(error: OptionError, data: Mapping[str, Any], own: set[str]) -> Op
     """Returns an error that names all options an id takes, of environment, users and data, and the nearest."""
     from recgym.envs.option_docs import world_options
 
-    known = sorted(own | set(world_options(world_of(data.get("world", "frame")), data)) | {"world"})
-    unknown = [name for name in data if name not in known]
-    if not unknown:  # known elsewhere
-        return error
-    words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"  # what TorchRL's GymEnv listens for
-    return OptionError(
-        f"options of world {data.get('world', 'frame')!r} must be among {', '.join(known)}, got {', '.join(unknown)}; "
-        f"{nearest(unknown[0], known) or 'drop those'} ({words})"
-    )
+    world = data.get("world", "frame")
+    try:
+        check_known(f"world {world!r}", data, sorted(own | set(world_options(world_of(world), data)) | {"world"}))
+    except OptionError as explained:
+        return explained
+    return error  # known elsewhere
 
 
 def load_world(options: str) -> tuple[Catalog, UserModel]:
@@ -490,22 +487,13 @@ def _loaded(options: str, _sources: str) -> tuple[Catalog, UserModel]:
     given = json.loads(options)
     world = given.pop("world", "frame")
     make = world_of(world)
-    taken = inspect.signature(make).parameters
-    traits = inspect.signature(further).parameters.values()
-    more = {
-        one.name: given.pop(one.name)
-        for one in traits
-        if one.kind is one.KEYWORD_ONLY and one.name in given and one.name not in taken
-    }
-    unknown = sorted(set(given) - set(taken))
-    if unknown and not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
-        words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"
-        raise OptionError(
-            f"options of world {world!r} must be among {', '.join(taken)}, got {', '.join(unknown)}; "
-            f"drop those ({words})"
-        )
+    taken, others = accepted(make)
+    traits = set(accepted(further).defaults) - {"catalog", "users", "frame_size", "known"} - set(taken)
+    more = {name: given.pop(name) for name in sorted(traits & set(given))}
+    if not others:
+        check_known(f"world {world!r}", given, taken)
     catalog, users = make(**given)
-    test_size = taken["test_size"].default if "test_size" in taken else _TEST_SIZE
+    test_size = taken.get("test_size", _TEST_SIZE)
     known = partial(_training_users, {"test_size": test_size, "split_seed": 0, **given}) if "dataset" in given else None
     return catalog, further(catalog, users, given["frame_size"], known, **more) if more else users
 

@@ -202,45 +202,72 @@ def recommend_batch(
         raise DataError(f"k must be between 1 and the {fewest} items left to recommend, got {k}; ask for fewer")
     scores = as_scores(scorer.scores(history), len(past), n_items)
     popularity = getattr(scorer, "popularity", None)
-    lists = [best_items(row, may, k, popularity) for row, may in zip(scores, allowed, strict=True)]
+    lists = best_lists(scores, allowed, [k] * len(past), popularity)
     if with_scores:
         return [[(item_ids[item], float(row[item])) for item in best] for row, best in zip(scores, lists, strict=True)]
     return [[item_ids[item] for item in best] for best in lists]
 
 
-def best_items(scores: np.ndarray, allowed: np.ndarray, k: int, popularity: Any) -> np.ndarray:
-    """Returns the k allowed items of highest score (k,), best first; of equal ones the more popular, then the lower.
+def best_lists(
+    scores: np.ndarray, allowed: np.ndarray, k: Sequence[int], popularity: Any, errors: bool = False
+) -> list[Any]:
+    """Returns of each row (B, n_items) the k allowed items of highest score (k,), best first.
+
+    Of equal ones the more popular comes first, then the lower.
+
+    Args:
+        scores: Scores (B, n_items), finite.
+        allowed: Which may be listed (B, n_items) bool.
+        k: How many of each row (B,), at most as many as are allowed.
+        popularity: Events of each item (n_items,), or None.
+        errors: Whether a row's error stands in its place rather than being raised.
 
     Raises:
-        DataError: if all scores are equal and nothing says which item is popular.
+        DataError: if all scores of a row are equal and nothing says which item is popular.
     """
-    items = _near_the_top(scores, allowed, k)
+    lists: list[Any] = []
+    for row, items in enumerate(_near_the_top(scores, allowed, max(k, default=0))):
+        try:
+            lists.append(_best(scores[row], items, k[row], popularity, allowed[row]))
+        except DataError as error:
+            if not errors:
+                raise
+            lists.append(error)
+    return lists
+
+
+def _best(scores: np.ndarray, items: np.ndarray, k: int, popularity: Any, allowed: np.ndarray) -> np.ndarray:
+    """Returns the k best of `items`, which are in index order and hold them with all ties."""
     values = scores[items]
     if popularity is None and len(items) > k and values.min() == values.max() and items.size == allowed.sum():
         raise DataError(
             f"scores must tell items apart, got {values[0]:g} for all {len(items)} that may be recommended; give a "
             "history, or a scorer that knows what is popular (an agent trained by agents.fit does)"
         )
-    if len(items) > k:
+    if len(items) > k > 0:
         cut = np.partition(values, len(items) - k)[len(items) - k]
         items, values = items[values >= cut], values[values >= cut]
     by_fame = np.zeros(len(items)) if popularity is None else -np.asarray(popularity)[items]
     return items[np.lexsort((by_fame, -values))[:k]]  # a stable sort: what is left goes by index
 
 
-def _near_the_top(scores: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
-    """Returns a few of the allowed items, in index order, among which the k of highest score are, with all ties.
+def _near_the_top(scores: np.ndarray, allowed: np.ndarray, k: int) -> list[np.ndarray]:
+    """Returns for each row a few of the allowed items, in index order: the k of highest score with all ties, and more.
 
-    The k-th largest of the largest scores of many groups of items is no larger than the k-th largest score.
+    The k-th largest of the largest scores of many groups of items is no larger than the k-th largest score. All rows at
+    once: a thread that serves gives way to others at every NumPy call, and waits for its turn.
     """
-    n_groups = len(scores) // _GROUP
-    if n_groups > 4 * k:
+    n_rows, n_items = scores.shape
+    n_groups = n_items // _GROUP
+    may = allowed
+    if n_groups > 4 * k > 0:
         values = np.where(allowed, scores, -np.inf)
-        largest = values[: n_groups * _GROUP].reshape(_GROUP, n_groups).max(axis=0)
-        bound = np.partition(largest, n_groups - k)[n_groups - k]
-        if bound > -np.inf:
-            return np.flatnonzero(values >= bound)
-    return np.flatnonzero(allowed)
+        largest = values[:, : n_groups * _GROUP].reshape(n_rows, _GROUP, n_groups).max(axis=1)
+        bound = np.partition(largest, n_groups - k, axis=1)[:, n_groups - k]
+        may = (values >= bound[:, None]) & allowed
+    places = np.flatnonzero(may)
+    ends = np.searchsorted(places, np.arange(1, n_rows) * n_items)
+    return [part % n_items for part in np.split(places, ends)] if n_rows else []
 
 
 def _pairs(history: Any) -> list[tuple[Any, Any]]:

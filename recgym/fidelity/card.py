@@ -7,6 +7,8 @@ import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ FILES = ("card.json", "card.md", "card.html", "card.png")  # the last only with 
 _STYLE = (
     "body{font:16px/1.45 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;margin:.5rem 0 1rem}td,th{border-bottom:1px solid #ddd;padding:.25rem .7rem;"
-    "text-align:left;vertical-align:top}img{max-width:100%}"
+    "text-align:left;vertical-align:top}img{max-width:100%}div{overflow-x:auto}h1{overflow-wrap:anywhere}"
     ".leak{background:#b00020;color:#fff;padding:.7rem 1rem;font-weight:bold}"
 )
 
@@ -129,14 +131,19 @@ class Card:
         for section, rows in self.rows.items():
             head, *body = _table(rows)
             lines = [_cells("th", head), *(_cells("td", cells) for cells in body)]
-            parts.append(f"<h2>{safe(section)}</h2><table>{''.join(lines)}</table>")
+            parts.append(f"<h2>{safe(section)}</h2><div><table>{''.join(lines)}</table></div>")
         if picture is not None:
             data = base64.b64encode(picture.read_bytes()).decode("ascii")
             parts.append(f'<img alt="plots" src="data:image/png;base64,{data}">')
         parts += ["<h2>Circumstances</h2>", _bullets([f"{name}: {value}" for name, value in self.about.items()])]
         parts += [_bullets(self.notes)] if self.notes else []
-        opening = f'<!doctype html><meta charset="utf-8"><title>{safe(self.title)}</title><style>{_STYLE}</style>'
-        return "\n".join([opening, *parts]) + "\n"
+        parts.append(f"<p>recgym {version('recgym')}, {date.today().isoformat()}</p>")
+        opening = (
+            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{safe(self.title)}</title><style>{_STYLE}</style>"
+        )
+        return "\n".join([opening, *parts, "</html>"]) + "\n"
 
 
 def _plain(value: Interval) -> list[float | None]:

@@ -19,7 +19,12 @@ words whether to believe it. `recgym.evaluate_policy` does all of it for a log a
 | `slate_ips` | slates | of whole slates | always | all but tiny slates |
 | `reward_interaction_ips` | slates | given the items above | users read downwards | long slates |
 | `independent_ips` | slates | of each position | positions do not interact | items compete |
+| `mips` | decisions | all probabilities | rewards go by groups of items | they do not (`direct_effect`) |
+| `kernel_ips`, `kernel_dr` | vectors | their density | rewards are smooth | more than a few directions |
 | `pseudo_inverse` | slates | `slate_moments`, `uniform_slate_moments` | rewards add up | items interact |
+
+`recgym.ope.behaviour.estimate_propensities` makes propensities for a log without; `sensitivity` and `turning_gamma` say
+how far estimates made with them could be off.
 
 `slope` chooses a clip, threshold or shrinkage, whose bias an interval leaves out. `importance_weights` and
 `session_weights` check propensities and divide; `effective_samples` and `diagnose` (a `Diagnosis`) say what the weights
@@ -34,6 +39,7 @@ Example:
 """
 
 from recgym.ope.checks import NoOverlapError, OverlapWarning, effective_samples, importance_weights
+from recgym.ope.confounding import Sensitivity, sensitivity, turning_gamma, weight_bounds
 from recgym.ope.diagnostics import Diagnosis, bernstein_interval, diagnose
 from recgym.ope.estimators import (
     clipped_ips,
@@ -64,16 +70,20 @@ from recgym.ope.slate import (
     slate_moments,
     uniform_slate_moments,
 )
+from recgym.ope.smooth import DirectEffect, direct_effect, kernel_dr, kernel_ips, mips
 
 __all__ = [
     "Diagnosis",
+    "DirectEffect",
     "FittedQ",
     "NoOverlapError",
     "OverlapWarning",
+    "Sensitivity",
     "bernstein_interval",
     "clipped_ips",
     "diagnose",
     "direct",
+    "direct_effect",
     "doubly_robust",
     "dr_os",
     "effective_samples",
@@ -82,10 +92,14 @@ __all__ = [
     "importance_weights",
     "independent_ips",
     "ips",
+    "kernel_dr",
+    "kernel_ips",
     "likeness",
+    "mips",
     "per_decision_is",
     "pseudo_inverse",
     "reward_interaction_ips",
+    "sensitivity",
     "sequential_dr",
     "session_weights",
     "slate_ips",
@@ -97,5 +111,7 @@ __all__ = [
     "snips",
     "switch_dr",
     "trajectory_is",
+    "turning_gamma",
     "uniform_slate_moments",
+    "weight_bounds",
 ]

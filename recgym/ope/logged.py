@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -68,7 +68,8 @@ def decisions(log: InteractionLog) -> Decisions:
     if log.propensities is None:
         raise DataError(
             f"off-policy evaluation needs the propensity of every event, got the log {log.name!r} without "
-            f"propensities; load them as a column (propensity=...), or log them with recgym.collect"
+            f"propensities; load them as a column (propensity=...), log them with recgym.collect, or have them "
+            f"estimated (behaviour='logistic', --behaviour logistic)"
         )
     shown = _shown(log)
     if "step" in log.extra and int(np.max(log.extra["position"])) > 0:
@@ -159,19 +160,22 @@ def policy_moments(
             f"with another reward transform"
         )
     for moment in moments(log, made, max_history):
-        probabilities = np.asarray(policy.probabilities(moment.history, moment.allowed), dtype=np.float64)
-        if probabilities.shape != moment.allowed.shape:
-            raise DataError(
-                f"probabilities must have shape {moment.allowed.shape}, got {probabilities.shape}; mend the policy"
-            )
-        sums = probabilities.sum(axis=1)
-        bad = ~(np.abs(sums - 1.0) < 1e-4) | (probabilities < 0.0).any(axis=1)
-        if bad.any():
-            raise DataError(
-                f"probabilities of a policy must not be negative and sum to 1, got a sum of {sums[bad][0]:g} "
-                f"({np.count_nonzero(bad)} of {len(bad)} histories); mend the policy"
-            )
-        yield moment, probabilities
+        yield moment, checked(policy.probabilities(moment.history, moment.allowed), moment.allowed)
+
+
+def checked(given: Any, allowed: np.ndarray, whose: str = "policy") -> np.ndarray:
+    """Returns probabilities (B, n_items) float64 after a look that they are such."""
+    probabilities = np.asarray(given, dtype=np.float64)
+    if probabilities.shape != allowed.shape:
+        raise DataError(f"probabilities must have shape {allowed.shape}, got {probabilities.shape}; mend the {whose}")
+    sums = probabilities.sum(axis=1)
+    bad = ~(np.abs(sums - 1.0) < 1e-4) | (probabilities < 0.0).any(axis=1)
+    if bad.any():
+        raise DataError(
+            f"probabilities of a {whose} must not be negative and sum to 1, got a sum of {sums[bad][0]:g} "
+            f"({np.count_nonzero(bad)} of {len(bad)} histories); mend the {whose}"
+        )
+    return probabilities
 
 
 def _shown(log: InteractionLog) -> np.ndarray:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from recgym import ope
 from recgym.catalog import Catalog
+from recgym.errors import DataError
 from recgym.evaluation.metrics import Interval
 from recgym.evaluation.policies import StochasticPolicy
 from recgym.log import InteractionLog
 from recgym.ope import choice as estimators
+from recgym.ope.behaviour import Behaviour, estimate_propensities
 from recgym.ope.choice import Estimate, Worth
+from recgym.ope.confounding import Sensitivity, sensitivity, turning_gamma
+from recgym.ope.item_vectors import vectors_of
 from recgym.ope.logged import Decisions, decisions
 from recgym.ope.q_features import policy_view
 from recgym.ope.slates import Slates, SlateView, slate_view, slates
@@ -31,6 +37,10 @@ class PolicyEvaluation:
         diagnosis: Of the sessions' weights; None where nothing overlaps.
         warnings: What should keep one from believing the table, in words.
         about: What the intervals are.
+        behaviour: The model that propensities were estimated by, or None where they were logged.
+        sensitivity: What `sn` estimates can be where estimated propensities are off, by factor.
+        turns: `"more"` or `"less"`, as the policy seems to earn than the logged one, and the smallest factor by which
+            the propensities' odds would have to be off for that not to be certain; 1 where it is not anyhow.
     """
 
     logged: Interval
@@ -38,6 +48,9 @@ class PolicyEvaluation:
     diagnosis: ope.Diagnosis | None
     warnings: tuple[str, ...]
     about: str
+    behaviour: Behaviour | None = None
+    sensitivity: tuple[Sensitivity, ...] = ()
+    turns: tuple[str, float] | None = None
 
     def __getitem__(self, estimator: str) -> Interval:
         return next(row.interval for row in self.estimates if row.estimator == estimator)
@@ -52,9 +65,25 @@ class PolicyEvaluation:
                 f"mean return of a session, 95 % interval ({self.about})",
                 *lines,
                 *diagnosis,
+                *self._trust(),
                 *(f"warning: {text}" for text in self.warnings),
             ]
         )
+
+    def _trust(self) -> list[str]:
+        """Returns what is to be said where propensities are estimated."""
+        if self.behaviour is None or self.turns is None:
+            return []
+        lines = [str(self.behaviour), "self-normalised estimate if what chose the items used more than the log holds:"]
+        lines += [
+            f"  odds off by up to {one.gamma:<4g} {one.low:.4g} to {one.high:.4g}, 95 % interval "
+            f"[{one.interval_low:.4g}, {one.interval_high:.4g}]"
+            for one in self.sensitivity
+        ]
+        claim, gamma = self.turns
+        until = "whatever is missing" if np.isinf(gamma) else f"as long as the odds are off by less than {gamma:.2g}"
+        answer = "cannot be told from this log" if gamma <= 1.0 else f"it earns {claim}, {until} (Gamma)"
+        return [*lines, f"does the policy earn more than the logged one? {answer}"]
 
 
 def evaluate_policy(
@@ -65,6 +94,8 @@ def evaluate_policy(
     gamma: float = 1.0,
     max_history: int | None = None,
     interval: str = "bootstrap",
+    behaviour: Any = None,
+    context: Sequence[str] = (),
 ) -> PolicyEvaluation:
     """Returns every estimate that fits the log: bandit, sequential or slate estimators, with warnings in words.
 
@@ -80,13 +111,25 @@ def evaluate_policy(
         max_history: Events of the past a policy is shown, see `recgym.ope.logged.moments`.
         interval: `"bootstrap"` over sessions, or `"bernstein"`: empirical Bernstein, valid for every number of sessions
             but wide; no propensity below the smallest logged one is assumed, and it is cut to what a session can earn.
+        behaviour: What estimates the propensities of a log that has none, `"logistic"`, `"popularity"` or a model of
+            your own: see `recgym.ope.behaviour.estimate_propensities`. All rows then say so, and the evaluation tells
+            how far they could be off.
+        context: Columns that the behaviour model knows, see there.
 
     Raises:
         DataError: if `policy` has no probabilities, the log lacks propensities or holds impossible ones, policy and log
             do not fit together, or `interval` is unknown.
     """
     if "step" in log.extra and int(np.max(log.extra["position"], initial=0)) > 0:
+        if behaviour is not None:
+            raise DataError("propensities of slates must be logged, got behaviour=; log them with recgym.collect")
         return _of_slates(log, policy, gamma, max_history, interval)
+    estimated = None
+    if behaviour is None and list(context):
+        raise DataError(f"context is what a behaviour model knows, got {list(context)} and none; give behaviour= too")
+    if behaviour is not None:
+        estimated = estimate_propensities(log, behaviour, context=context, catalog=catalog, max_history=max_history)
+        log = estimated.log
     made = decisions(log)
     view = policy_view(policy, log, made, catalog or _vectors(log, made), max_history)
     fitted = ope.fitted_q(
@@ -99,7 +142,26 @@ def evaluate_policy(
     rows = tuple(estimators.estimate(*one, can, interval) for one in made_by(made, view, fitted, can).items())
     diagnosis, said = _diagnosis(view.pi, made.beta)
     said += _biases(rows) + _disagreements(rows)
-    return _evaluation(log, made.rewards, rows, diagnosis, said, can, interval)
+    done = _evaluation(log, made.rewards, rows, diagnosis, said, can, interval)
+    return done if estimated is None else _doubted(done, estimated, made, view.pi, gamma)
+
+
+def _doubted(
+    done: PolicyEvaluation, estimated: Behaviour, made: Decisions, pi: np.ndarray, gamma: float
+) -> PolicyEvaluation:
+    """Returns an evaluation whose every row says that propensities are estimated, and how far they could be off."""
+    rows = tuple(replace(row, note=f"{row.note}; estimated".removeprefix("; ")) for row in done.estimates)
+    returns = (made.rewards * gamma ** np.arange(made.rewards.shape[1])).sum(axis=1)
+    said = (*estimated.warnings, *done.warnings)
+    if done.diagnosis is None:
+        return replace(done, estimates=rows, behaviour=estimated, warnings=said)
+    found = sensitivity(returns, pi, made.beta)
+    better = found[0].low > returns.mean()
+    turns = turning_gamma(returns, pi, made.beta, better=better) if done.diagnosis.believable else 1.0
+    return replace(
+        done, estimates=rows, behaviour=estimated, warnings=said, sensitivity=found,
+        turns=("more" if better else "less", turns),
+    )  # fmt: skip
 
 
 def _of_slates(
@@ -160,18 +222,24 @@ def _biases(rows: tuple[Estimate, ...]) -> list[str]:
     for row in rows:
         uncut = _UNCUT.get(row.estimator, "")
         faults = [f"its parameter cuts {1.0 - row.kept:.0%} of the weight"] if row.kept < 0.5 else []
-        if uncut in found and not found[uncut].low <= row.interval.mean <= found[uncut].high:
+        if uncut in found and _outside(row.interval.mean, found[uncut]):
             faults.append(f"the estimate lies outside the interval of {uncut}")
         if faults:
             said.append(f"do not believe the interval of {row.estimator}: {'; '.join(faults)}")
     return said
 
 
+def _outside(value: float, interval: Interval) -> bool:
+    """Returns whether a value lies outside an interval, by more than half a per cent of what is estimated."""
+    spare = 0.005 * abs(interval.mean)
+    return not interval.low - spare <= value <= interval.high + spare
+
+
 def _disagreements(rows: tuple[Estimate, ...]) -> list[str]:
     """Returns what is to be said where two estimates that rest on different beliefs do not agree."""
     said, found = [], {row.estimator: row.interval for row in rows if not np.isnan(row.interval.low)}
     for model, robust in _SECOND_OPINIONS:
-        if {model, robust} <= set(found) and not found[robust].low <= found[model].mean <= found[robust].high:
+        if {model, robust} <= set(found) and _outside(found[model].mean, found[robust]):
             said.append(
                 "the model and the doubly robust estimate disagree: one of model, propensities or overlap is wrong"
             )
@@ -195,12 +263,6 @@ def _shown(interval: Interval) -> str:
 
 def _vectors(log: InteractionLog, made: Decisions) -> Catalog:
     """Returns item vectors from what sessions had consumed before their decisions, or from all events."""
-    from recgym.embeddings import svd
-
     opening = np.ones(log.n_events, dtype=bool)
     opening[made.events[made.real]] = False
-    past = log.select_events(opening) if opening.any() else log
-    dim = min(8, past.n_users - 1, past.n_items - 1)
-    if dim < 1 or past.lengths.max() < 2:  # nothing says which items go together
-        return Catalog(np.ones((log.n_items, 1)), log.item_ids, log.reward)
-    return svd(past, dim=dim)
+    return vectors_of(log.select_events(opening) if opening.any() else log)

@@ -18,6 +18,7 @@ class BusyError(RecgymError):
 class _Waiting(NamedTuple):
     asked: Any
     future: asyncio.Future[Any]
+    since: float  # the loop's time
 
 
 class Batcher:
@@ -66,7 +67,7 @@ class Batcher:
         if self._closing or len(self._waiting) + len(many) > self.queue:
             raise BusyError(f"at most {self.queue} lists may wait, got {len(many)} more; ask again in a second")
         loop = asyncio.get_running_loop()
-        mine = [_Waiting(one, loop.create_future()) for one in many]
+        mine = [_Waiting(one, loop.create_future(), loop.time()) for one in many]
         self._waiting.extend(mine)
         self._come.set()
         if self._running is None:
@@ -82,7 +83,9 @@ class Batcher:
         while not (self._closing and not self._waiting):
             await self._come.wait()
             if len(self._waiting) < self.most and not self._closing:
-                await asyncio.sleep(self.wait_s)
+                left_s = self._waiting[0].since + self.wait_s - asyncio.get_running_loop().time()
+                if left_s > 0:  # else it waited for the batch before: the thread works while that one is told
+                    await asyncio.sleep(left_s)
             batch = [self._waiting.popleft() for _ in range(min(self.most, len(self._waiting)))]
             batch = [one for one in batch if not one.future.done()]  # nobody waits for the others any more
             if not self._waiting and not self._closing:

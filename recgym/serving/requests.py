@@ -51,6 +51,9 @@ def _rating(value: Any) -> Any:
 
 def _event(value: Any) -> Event:
     """Returns an entry of a history: an id, a pair of id and rating, or an object of both."""
+    usual = type(value) is list and len(value) == 2 and type(value[0]) is int and type(value[1]) in (int, float)
+    if usual and -(2**63) <= value[0] < 2**63 and abs(value[1]) <= _LARGEST_RATING:  # without further ado
+        return Event(*value)
     if isinstance(value, dict):
         if set(value) - {"item", "rating"} or "item" not in value:
             raise ValueError(f"an entry must have item, and rating if need be, got {shown(value)}")

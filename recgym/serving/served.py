@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recgym.errors import DataError, RecgymError
-from recgym.evaluation.scoring import as_scores, best_items, padded
+from recgym.evaluation.scoring import as_scores, best_lists, padded
 from recgym.frames import History
 from recgym.options import nearest
 from recgym.rewards import check_ratings, transform_rewards
@@ -249,23 +249,36 @@ def _ranked(served: Served, asked: list[Asked]) -> list[Listed | RecgymError]:
         if len(asked) == 1:
             return [error]
         return [_ranked(served, [one])[0] for one in asked]  # who is at fault is told so, and nobody else
-    return [_listed(served, one, row) for one, row in zip(asked, scores, strict=True)]
+    allowed = np.ones(scores.shape, dtype=bool)
+    for row, one in enumerate(asked):
+        if one.allowed is not None:
+            allowed[row] = one.allowed
+        if one.exclude_seen:
+            allowed[row, one.items] = False
+    n_allowed = [int(np.count_nonzero(row)) for row in allowed]
+    k = [min(one.k, n) for one, n in zip(asked, n_allowed, strict=True)]
+    best = [row for row, one in enumerate(asked) if one.explorer is None]
+    chosen = slice(None) if len(best) == len(asked) else best  # without a copy
+    lists = best_lists(scores[chosen], allowed[chosen], [k[row] for row in best], served.popularity, errors=True)
+    found: dict[int, Any] = dict(zip(best, lists, strict=True))
+    return [
+        _listed(one, row_scores, may, *amounts, found.get(row))
+        for row, (one, row_scores, may, amounts) in enumerate(
+            zip(asked, scores, allowed, zip(k, n_allowed, strict=True), strict=True)
+        )
+    ]
 
 
-def _listed(served: Served, asked: Asked, scores: np.ndarray) -> Listed | RecgymError:
-    allowed = np.ones(served.n_items, dtype=bool) if asked.allowed is None else asked.allowed.copy()
-    if asked.exclude_seen:
-        allowed[asked.items] = False
-    n_allowed = int(np.count_nonzero(allowed))
-    k = min(asked.k, n_allowed)
+def _listed(
+    asked: Asked, scores: np.ndarray, allowed: np.ndarray, k: int, n_allowed: int, best: Any
+) -> Listed | RecgymError:
+    """Returns one list: the `best` that was found, or what is drawn."""
+    if isinstance(best, RecgymError):
+        return best
+    items, shown = best, Shown.certain(k)
     try:
-        if k == 0:
-            items, shown = np.zeros(0, dtype=np.int64), Shown.certain(0)
-        elif asked.explorer is None:
-            items = best_items(scores, allowed, k, served.popularity)
-            shown = Shown.certain(k)
-        else:
-            items, shown = asked.explorer.draw(scores, allowed, k)
+        if asked.explorer is not None:
+            items, shown = asked.explorer.draw(scores, allowed, k) if k else (np.zeros(0, dtype=np.int64), shown)
     except RecgymError as error:
         return error
     return Listed(items, scores[items], shown, n_allowed)

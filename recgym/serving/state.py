@@ -131,9 +131,10 @@ class State:
         common: list[Any] = []
         allowed = self._allowed(served, asked, common)
         for history, user in zip(histories, users, strict=True):
-            known = [(index, one) for one in history if (index := served.find(one.item)) is not None]
-            unknown.append([one.item for one in history if served.find(one.item) is None])
-            items, rewards = [index for index, _ in known], served.rewards([one.rating for _, one in known])
+            found = [served.find(one.item) for one in history]
+            unknown.append([one.item for one, index in zip(history, found, strict=True) if index is None])
+            known = [one.rating for one, index in zip(history, found, strict=True) if index is not None]
+            items, rewards = [index for index in found if index is not None], served.rewards(known)
             index = served.user(user)
             one = Asked(served, items, rewards, index, asked.k, allowed, asked.exclude_seen, explorer)
             jobs.append(_Job(one, user, self.log is not None and asked.by == "run"))
@@ -238,10 +239,11 @@ def _told(asked: Asked, listed: Listed, mark: str | None, explain: bool) -> dict
     served, items = asked.served, listed.items.tolist()
     because = served.reasons(items, asked.items, asked.rewards) if explain else []
     rows = []
-    for place, item in enumerate(items):
-        score = float(listed.scores[place])
+    for place, (item, score, chance) in enumerate(
+        zip(items, listed.scores.tolist(), listed.shown.marginal.tolist(), strict=True)
+    ):
         row = {"id": served.item_ids[item], "title": served.title(item), "score": score if abs(score) < 1e30 else None}
-        row["propensity"] = round(float(listed.shown.marginal[place]), 9)
+        row["propensity"] = round(chance, 9)
         if explain:
             near = because[place]
             row["because"] = None if near is None else {"id": served.item_ids[near], "title": served.title(near)}

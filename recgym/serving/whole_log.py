@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from recgym.batches import histories
 from recgym.errors import DataError
-from recgym.evaluation.scoring import as_scores, best_items, own_users, unseen_items
+from recgym.evaluation.scoring import as_scores, best_lists, own_users, unseen_items
 from recgym.export.unfinished import begun, content_hash, item_ids_as_text
 from recgym.frames import History
 from recgym.log import InteractionLog
@@ -106,7 +106,9 @@ def _blocks(
         history = History(items, past.rewards, past.length, None if own is None else own[these])
         scores = as_scores(served.scorer.scores(history), len(these), n_items)
         allowed = unseen_items(items if exclude_seen else items[:, :0], n_items)
-        found = [_best(served, row, may, k) for row, may in zip(scores, allowed, strict=True)]
+        upto = [min(k, int(np.count_nonzero(row))) for row in allowed]
+        lists = best_lists(scores, allowed, upto, served.popularity, errors=True)
+        found = [np.zeros(0, dtype=np.int64) if isinstance(one, DataError) else one for one in lists]  # all suit alike
         counts = np.array([len(one) for one in found])
         flat = np.concatenate(found)
         yield {
@@ -116,14 +118,6 @@ def _blocks(
             "score": scores[np.repeat(np.arange(len(these)), counts), flat],
         }
         bar.update(len(these))
-
-
-def _best(served: Served, scores: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
-    """Returns up to k items (n,); none for somebody whom all items suit alike."""
-    n_left = int(np.count_nonzero(allowed))
-    if served.popularity is None and np.ptp(scores[allowed]) == 0.0 and n_left > k:
-        return np.zeros(0, dtype=np.int64)
-    return best_items(scores, allowed, min(k, n_left), served.popularity)
 
 
 def _write(path: Path, blocks: Iterator[Columns]) -> None:

@@ -15,68 +15,34 @@ Source: SARDINE (Deffayet et al. 2024) for the kind of boredom; numbers of our o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from recgym.catalog import Catalog
+from recgym.options import takes
 from recgym.users.behaviours.boredom import Boredom
 from recgym.users.behaviours.choice import PositionBased
 from recgym.users.simulated import SimulatedUsers
-from recgym.worlds.generated import populate
+from recgym.worlds.generated import PopulationOptions, populate
 
 
-def world(
-    *,
-    frame_size: int = 10,
-    n_users: int = 2_000,
-    n_items: int = 300,
-    n_topics: int = 10,
-    dim: int = 16,
-    scope: Any = "everything",
-    limit: int = 4,
-    window: int = 10,
-    lasts: int = 5,
-    seed: int = 0,
-    split: str = "train",
-    split_seed: int = 0,
-    test_size: float = 0.05,
-) -> tuple[Catalog, SimulatedUsers]:
-    """Returns the items and users described at the head of this file.
+@dataclass(frozen=True, kw_only=True)
+class BoredomOptions(PopulationOptions):
+    """Options of this world."""
 
-    Args:
-        frame_size: F; opening frames are full.
-        n_users: People.
-        n_items: Items.
-        n_topics: Topics.
-        dim: Width of tastes and item vectors.
-        scope: What a bored user turns away from: `"everything"` or `"topic"`.
-        limit: Answers on a topic that bore.
-        window: Slates within which they count.
-        lasts: Slates that boredom lasts.
-        seed: Which world.
-        split: Who is served: `"train"`, `"test"` or `"all"`.
-        split_seed: Who is held out.
-        test_size: How many are held out: a share between 0 and 1, or a count of people.
-    """
-    crowd = populate(
-        n_users=n_users,
-        n_items=n_items,
-        n_topics=n_topics,
-        dim=dim,
-        seed=seed,
-        split=split,
-        split_seed=split_seed,
-        test_size=test_size,
-    )
-    users = SimulatedUsers(
-        crowd.items,
-        crowd.tastes,
+    scope: Any = "everything"  # what a bored user turns away from: `"everything"` or `"topic"`
+    limit: int = 4  # answers on a topic that bore
+    window: int = 10  # slates within which they count
+    lasts: int = 5  # slates that boredom lasts
+
+
+@takes(BoredomOptions)
+def world(options: BoredomOptions) -> tuple[Catalog, SimulatedUsers]:
+    """Returns the items and users described at the head of this file."""
+    return populate(options).world(
+        options,
         PositionBased(decay=0.85),
-        (Boredom(limit=limit, window=window, lasts=lasts, scope=scope),),
+        (Boredom(limit=options.limit, window=options.window, lasts=options.lasts, scope=options.scope),),
         slope=4.0,
         intercept=-0.5,
-        opening=frame_size,
-        appetite=6.0,
-        servable=crowd.servable,
     )
-    vectors = crowd.items.vectors[:-1]
-    return Catalog(vectors, users.item_ids, "raw", features={"topic": crowd.items.topic[:-1]}), users

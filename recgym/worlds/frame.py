@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from recgym.catalog import Catalog
+from recgym.options import accepted
 from recgym.users.clicks import Clicks
 from recgym.users.replay import ReplayUsers
 from recgym.worlds.logs import load_parts
@@ -22,7 +22,7 @@ def world(*, frame_size: int = 10, **options: Any) -> tuple[Catalog, ReplayUsers
         **options: What `ReplayUsers` takes (`advance`, `end_of_log`, `min_history`, `answers`, `opening`, `clicks`,
             `attraction`, `examination`); all others go to `recgym.worlds.logs.load_parts`.
     """
-    of_users = set(inspect.signature(ReplayUsers).parameters) - {"log", "frame_size"}
+    of_users = set(accepted(ReplayUsers).defaults) - {"log", "frame_size"}
     parts = load_parts(**{name: value for name, value in options.items() if name not in of_users})
     chosen = {name: value for name, value in options.items() if name in of_users}
     return parts.catalog, ReplayUsers(parts.served, frame_size, **chosen)

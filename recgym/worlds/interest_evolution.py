@@ -19,62 +19,50 @@ Source: Ie et al. (2019), SlateQ, section 6.1; RecSim 0.2.4 for constants.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from recgym.catalog import Catalog
-from recgym.options import check_sizes, check_whole, check_within
+from recgym.options import check_sizes, check_within, takes
 from recgym.rng import normals, uniforms
 from recgym.users.behaviours.base import Items
 from recgym.users.behaviours.choice import Proportional
 from recgym.users.behaviours.evolution import InterestEvolution
 from recgym.users.behaviours.watching import WatchBudget
 from recgym.users.simulated import SimulatedUsers
-from recgym.worlds.generated import serve
+from recgym.worlds.generated import PeopleOptions, serve
 
 N_TOPICS, _BAD_TOPICS = 20, 14
 _QUALITY, _TASTES = 10, 11  # random streams
 
 
-def world(
-    *,
-    frame_size: int = 10,
-    n_users: int = 2_000,
-    n_items: int = 2_000,
-    n_candidates: int = 10,
-    seed: int = 0,
-    split: str = "train",
-    split_seed: int = 0,
-    test_size: float = 0.05,
-    quality_noise: float = 0.1,
-) -> tuple[Catalog, SimulatedUsers]:
-    """Returns the items and users described at the head of this file.
+@dataclass(frozen=True, kw_only=True)
+class InterestEvolutionOptions(PeopleOptions):
+    """Options of this world."""
 
-    Args:
-        frame_size: Of the environment; sessions open with empty frames.
-        n_users: People, each with interests of his own.
-        n_items: Videos.
-        n_candidates: How many may be shown at a step.
-        seed: Which world.
-        split: Who is served: `"train"`, `"test"` or `"all"`.
-        split_seed: Who is held out.
-        test_size: How many are held out: a share between 0 and 1, or a count of people.
-        quality_noise: Standard deviation of an item's quality around its topic's.
-    """
-    servable = serve(n_users, split, split_seed, test_size)
-    check_sizes(n_items=n_items, n_candidates=n_candidates)
-    check_within(0.0, np.inf, quality_noise=quality_noise)
-    check_whole(seed=seed)
-    topic = np.arange(n_items) % N_TOPICS
+    n_items: int = 2_000  # videos
+    n_candidates: int = 10  # how many may be shown at a step
+    quality_noise: float = 0.1  # standard deviation of an item's quality around its topic's
+
+
+@takes(InterestEvolutionOptions)
+def world(options: InterestEvolutionOptions) -> tuple[Catalog, SimulatedUsers]:
+    """Returns the items and users described at the head of this file."""
+    servable = serve(options)
+    check_sizes(n_items=options.n_items, n_candidates=options.n_candidates)
+    check_within(0.0, np.inf, quality_noise=options.quality_noise)
+    topic = np.arange(options.n_items) % N_TOPICS
     means = np.concatenate([np.linspace(-3.0, 0.0, _BAD_TOPICS), np.linspace(0.0, 3.0, N_TOPICS - _BAD_TOPICS)])
-    quality = means[topic] + quality_noise * normals(seed, n_items, _QUALITY)
+    quality = means[topic] + options.quality_noise * normals(options.seed, options.n_items, _QUALITY)
     vectors = np.eye(N_TOPICS)[topic]
-    tastes = 2.0 * uniforms(seed, n_users * N_TOPICS, _TASTES).reshape(n_users, N_TOPICS) - 1.0
+    tastes = 2.0 * uniforms(options.seed, options.n_users * N_TOPICS, _TASTES).reshape(options.n_users, N_TOPICS) - 1.0
     users = SimulatedUsers(
         Items.of(vectors, topic, quality),
         tastes,
         Proportional(minimum=-1.0, no_choice=1.0),
         (InterestEvolution(), WatchBudget()),
-        n_candidates=n_candidates,
+        n_candidates=options.n_candidates,
         servable=servable,
     )
     return Catalog(vectors, users.item_ids, "raw", features={"topic": topic}), users

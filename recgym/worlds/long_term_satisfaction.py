@@ -27,66 +27,52 @@ Source: Ie et al. (2019), RecSim, section 6; RecSim 0.2.4 for its constants.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from recgym.catalog import Catalog
-from recgym.options import check_choice, check_sizes, check_whole
+from recgym.options import check_choice, check_sizes, takes
 from recgym.rng import uniforms
 from recgym.users.behaviours.base import Items
 from recgym.users.behaviours.choice import First
 from recgym.users.behaviours.satisfaction import RECSIM, LongTermSatisfaction
 from recgym.users.simulated import SimulatedUsers
-from recgym.worlds.generated import serve
+from recgym.worlds.generated import PeopleOptions, serve
 
 _BAIT = 10  # random stream
 
 
-def world(
-    *,
-    frame_size: int = 10,
-    n_users: int = 1_000,
-    n_items: int = 200,
-    setting: str = "recgym",
-    sensitivity: float | None = None,
-    deviation: float | None = None,
-    first: str | None = None,
-    n_candidates: int | None = None,
-    seed: int = 0,
-    split: str = "train",
-    split_seed: int = 0,
-    test_size: float = 0.05,
-) -> tuple[Catalog, SimulatedUsers]:
-    """Returns the items and users described at the head of this file.
+@dataclass(frozen=True, kw_only=True)
+class LongTermSatisfactionOptions(PeopleOptions):
+    """Options of this world."""
 
-    Args:
-        frame_size: Of the environment; sessions open with empty frames.
-        n_users: People; they differ in luck only.
-        n_items: Items.
-        setting: `"recgym"`, or `"recsim"`: the numbers of RecSim 0.2.4 for the four options that follow.
-        sensitivity: How fast exposure tells on satisfaction; None: the setting's, as for the next three.
-        deviation: Standard deviation of log engagement.
-        first: Exposure at the start: `"normal"` or `"uniform"`.
-        n_candidates: How many items may be shown at a step; by default all.
-        seed: Which world.
-        split: Who is served: `"train"`, `"test"` or `"all"`.
-        split_seed: Who is held out.
-        test_size: How many are held out: a share between 0 and 1, or a count of people.
-    """
-    servable = serve(n_users, split, split_seed, test_size)
-    check_choice("setting", setting, ("recgym", "recsim"))
-    check_sizes(n_items=n_items)
-    check_whole(seed=seed)
-    bait = uniforms(seed, n_items, _BAIT)
+    n_users: int = 1_000  # people; they differ in luck only
+    n_items: int = 200  # items
+    setting: str = "recgym"  # `"recgym"`, or `"recsim"`: the numbers of RecSim 0.2.4 for the four options that follow
+    sensitivity: float | None = None  # how exposure tells on satisfaction; None: the setting's, as for the next three
+    deviation: float | None = None  # standard deviation of log engagement
+    first: str | None = None  # exposure at the start: `"normal"` or `"uniform"`
+    n_candidates: int | None = None  # how many items may be shown at a step; by default all
+
+
+@takes(LongTermSatisfactionOptions)
+def world(options: LongTermSatisfactionOptions) -> tuple[Catalog, SimulatedUsers]:
+    """Returns the items and users described at the head of this file."""
+    servable = serve(options)
+    check_choice("setting", options.setting, ("recgym", "recsim"))
+    check_sizes(n_items=options.n_items)
+    bait = uniforms(options.seed, options.n_items, _BAIT)
     vectors = np.stack([bait, 1.0 - bait], axis=1)
-    asked = {"sensitivity": sensitivity, "deviation": deviation, "first": first}
+    asked = {"sensitivity": options.sensitivity, "deviation": options.deviation, "first": options.first}
     given = {name: value for name, value in asked.items() if value is not None}
-    recsim = setting == "recsim"
+    recsim = options.setting == "recsim"
     users = SimulatedUsers(
         Items.of(vectors, None, bait),
-        np.zeros((n_users, 2)),
+        np.zeros((options.n_users, 2)),
         First(),
         (LongTermSatisfaction(**{**(RECSIM if recsim else {}), **given}),),
-        n_candidates=20 if n_candidates is None and recsim else n_candidates,
+        n_candidates=20 if options.n_candidates is None and recsim else options.n_candidates,
         servable=servable,
     )
     return Catalog(vectors, users.item_ids, "raw"), users

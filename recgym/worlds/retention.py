@@ -21,77 +21,42 @@ Source: the cross-session retention of KuaiSim (Zhao et al. 2023) for return by 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from recgym.catalog import Catalog
-from recgym.options import check_within
+from recgym.options import check_within, takes
 from recgym.rng import normals
 from recgym.users.behaviours.base import Items
 from recgym.users.behaviours.choice import Logit
 from recgym.users.behaviours.returning import Retention
 from recgym.users.simulated import SimulatedUsers
-from recgym.worlds.generated import populate
+from recgym.worlds.generated import PopulationOptions, populate
 
 _BAIT = 10  # random stream
 _SLOPE = 4.0
 
 
-def world(
-    *,
-    frame_size: int = 10,
-    n_users: int = 2_000,
-    n_items: int = 300,
-    n_topics: int = 10,
-    dim: int = 15,
-    days: float = 60.0,
-    bait: float = 1.5,
-    cost: float = 0.5,
-    seed: int = 0,
-    split: str = "train",
-    split_seed: int = 0,
-    test_size: float = 0.05,
-) -> tuple[Catalog, SimulatedUsers]:
-    """Returns the items and users described at the head of this file.
+@dataclass(frozen=True, kw_only=True)
+class RetentionOptions(PopulationOptions):
+    """Options of this world."""
 
-    Args:
-        frame_size: F; opening frames are full.
-        n_users: People.
-        n_items: Items.
-        n_topics: Topics.
-        dim: Width of tastes; item vectors have one number more.
-        days: The calendar.
-        bait: How much baits appeal.
-        cost: How much quality a bait lacks, from 0 to 1: minus their correlation.
-        seed: Which world.
-        split: Who is served: `"train"`, `"test"` or `"all"`.
-        split_seed: Who is held out.
-        test_size: How many are held out: a share between 0 and 1, or a count of people.
-    """
-    check_within(0.0, np.inf, bait=bait)
-    check_within(0.0, 1.0, cost=cost)
-    crowd = populate(
-        n_users=n_users,
-        n_items=n_items,
-        n_topics=n_topics,
-        dim=dim,
-        seed=seed,
-        split=split,
-        split_seed=split_seed,
-        test_size=test_size,
-    )
-    baits = normals(seed, n_items, _BAIT)
+    dim: int = 15  # width of tastes; item vectors have one number more
+    days: float = 60.0  # the calendar
+    bait: float = 1.5  # how much baits appeal
+    cost: float = 0.5  # how much quality a bait lacks, from 0 to 1: minus their correlation
+
+
+@takes(RetentionOptions)
+def world(options: RetentionOptions) -> tuple[Catalog, SimulatedUsers]:
+    """Returns the items and users described at the head of this file."""
+    check_within(0.0, np.inf, bait=options.bait)
+    check_within(0.0, 1.0, cost=options.cost)
+    crowd = populate(options)
+    baits = normals(options.seed, options.n_items, _BAIT)
     vectors = np.column_stack([crowd.items.vectors[:-1], baits])
-    quality = -cost * baits + np.sqrt(1.0 - cost**2) * crowd.items.quality[:-1]
-    topic = crowd.items.topic[:-1]
-    users = SimulatedUsers(
-        Items.of(vectors, topic, quality),
-        np.column_stack([crowd.tastes, np.full(n_users, bait / _SLOPE)]),
-        Logit(),
-        (Retention(days=days),),
-        slope=_SLOPE,
-        intercept=-1.0,
-        opening=frame_size,
-        appetite=6.0,
-        servable=crowd.servable,
-    )
-    return Catalog(vectors, users.item_ids, "raw", features={"topic": topic}), users
+    quality = -options.cost * baits + np.sqrt(1.0 - options.cost**2) * crowd.items.quality[:-1]
+    tastes = np.column_stack([crowd.tastes, np.full(options.n_users, options.bait / _SLOPE)])
+    crowd = crowd._replace(items=Items.of(vectors, crowd.items.topic[:-1], quality), tastes=tastes)
+    return crowd.world(options, Logit(), [Retention(days=options.days)], slope=_SLOPE, intercept=-1.0)

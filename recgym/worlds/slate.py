@@ -18,64 +18,38 @@ et al. (2021) for satiation; numbers of our own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from recgym.catalog import Catalog
+from recgym.options import takes
 from recgym.users.behaviours.choice import PlackettLuce
 from recgym.users.behaviours.penalties import PositionPenalty, SimilarityPenalty
 from recgym.users.behaviours.returning import Returning
 from recgym.users.behaviours.satiation import Satiation
 from recgym.users.simulated import SimulatedUsers
-from recgym.worlds.generated import populate
+from recgym.worlds.generated import PopulationOptions, populate
 
 
-def world(
-    *,
-    frame_size: int = 10,
-    n_users: int = 2_000,
-    n_items: int = 300,
-    n_topics: int = 10,
-    dim: int = 16,
-    days: float = 30.0,
-    satiation: float = 1.0,
-    seed: int = 0,
-    split: str = "train",
-    split_seed: int = 0,
-    test_size: float = 0.05,
-) -> tuple[Catalog, SimulatedUsers]:
-    """Returns the items and users described at the head of this file.
+@dataclass(frozen=True, kw_only=True)
+class SlateOptions(PopulationOptions):
+    """Options of this world."""
 
-    Args:
-        frame_size: F; opening frames are full.
-        n_users: People.
-        n_items: Items.
-        n_topics: Topics.
-        dim: Width of tastes and item vectors.
-        days: The calendar within which visits count.
-        satiation: How much a topic's satiation weighs.
-        seed: Which world.
-        split: Who is served: `"train"`, `"test"` or `"all"`.
-        split_seed: Who is held out.
-        test_size: How many are held out: a share between 0 and 1, or a count of people.
-    """
-    crowd = populate(
-        n_users=n_users,
-        n_items=n_items,
-        n_topics=n_topics,
-        dim=dim,
-        seed=seed,
-        split=split,
-        split_seed=split_seed,
-        test_size=test_size,
-    )
-    users = SimulatedUsers(
-        crowd.items,
-        crowd.tastes,
+    days: float = 30.0  # the calendar within which visits count
+    satiation: float = 1.0  # how much a topic's satiation weighs
+
+
+@takes(SlateOptions)
+def world(options: SlateOptions) -> tuple[Catalog, SimulatedUsers]:
+    """Returns the items and users described at the head of this file."""
+    return populate(options).world(
+        options,
         PlackettLuce(n=2, no_choice=0.0),
-        (PositionPenalty(0.3), SimilarityPenalty(2.0), Satiation(weight=satiation), Returning(days=days)),
+        (
+            PositionPenalty(0.3),
+            SimilarityPenalty(2.0),
+            Satiation(weight=options.satiation),
+            Returning(days=options.days),
+        ),
         slope=6.0,
         intercept=-1.0,
-        opening=frame_size,
-        appetite=6.0,
-        servable=crowd.servable,
     )
-    vectors = crowd.items.vectors[:-1]
-    return Catalog(vectors, users.item_ids, "raw", features={"topic": crowd.items.topic[:-1]}), users

@@ -35,10 +35,12 @@ WSDM, section 5.1; constants of the code that it released.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from recgym.catalog import Catalog
-from recgym.options import check_choice, check_sizes, check_whole, check_within
+from recgym.options import check_choice, check_sizes, check_within, takes
 from recgym.rng import normals, uniforms
 from recgym.users.behaviours.base import Items
 from recgym.users.behaviours.boredom import TopicBoredom
@@ -46,7 +48,7 @@ from recgym.users.behaviours.choice import PositionBased
 from recgym.users.behaviours.influence import TopicInfluence
 from recgym.users.behaviours.penalties import CrowdPenalty
 from recgym.users.simulated import SimulatedUsers
-from recgym.worlds.generated import serve
+from recgym.worlds.generated import PeopleOptions, serve
 
 N_TOPICS, _WIDTH = 10, 2
 SETTINGS = tuple(f"{clicks}-{items}" for items in ("focused", "diffuse") for clicks in ("topdown", "mix", "divpen"))
@@ -54,58 +56,44 @@ _SLOPE, _OFFSET = 100.0, 0.28
 _TASTES, _DRAWS = 10, {"focused": 12, "diffuse": 14}  # random streams, two each: parts and shares
 
 
-def world(
-    *,
-    frame_size: int = 10,
-    n_users: int = 2_000,
-    n_items: int = 1_000,
-    setting: str = "topdown-focused",
-    sharpness: float = 1.0,
-    limit: int = 5,
-    answers: int = 10,
-    window: int = 5,
-    lasts: int = 5,
-    seed: int = 0,
-    split: str = "train",
-    split_seed: int = 0,
-    test_size: float = 0.05,
-) -> tuple[Catalog, SimulatedUsers]:
-    """Returns the items and users described at the head of this file.
+@dataclass(frozen=True, kw_only=True)
+class SlateBoredomOptions(PeopleOptions):
+    """Options of this world."""
 
-    Args:
-        frame_size: Of the environment; sessions open with empty frames.
-        n_users: People.
-        n_items: Items.
-        setting: One of the six above.
-        sharpness: Power of the items' parts; above 1 they are more of one topic.
-        limit: Clicks on a topic that bore.
-        answers: Last clicks that are looked at.
-        window: Slates after which a click is forgotten.
-        lasts: Slates that boredom lasts.
-        seed: Which world.
-        split: Who is served: `"train"`, `"test"` or `"all"`.
-        split_seed: Who is held out.
-        test_size: How many are held out: a share between 0 and 1, or a count of people.
-    """
-    servable = serve(n_users, split, split_seed, test_size)
-    check_choice("setting", setting, SETTINGS)
-    check_sizes(n_items=n_items)
-    check_within(0.0, 100.0, sharpness=sharpness)
-    check_whole(seed=seed)
-    clicks, draw = setting.split("-")
-    parts = _parts(seed, n_items, _DRAWS[draw], 1.0) ** sharpness  # (n_items, topics, 2)
-    vectors = parts.reshape(n_items, -1) / np.linalg.norm(parts, axis=(1, 2))[:, None]
+    n_items: int = 1_000  # items
+    setting: str = "topdown-focused"  # one of the six above
+    sharpness: float = 1.0  # power of the items' parts; above 1 they are more of one topic
+    limit: int = 5  # clicks on a topic that bore
+    answers: int = 10  # last clicks that are looked at
+    window: int = 5  # slates after which a click is forgotten
+    lasts: int = 5  # slates that boredom lasts
+
+
+@takes(SlateBoredomOptions)
+def world(options: SlateBoredomOptions) -> tuple[Catalog, SimulatedUsers]:
+    """Returns the items and users described at the head of this file."""
+    servable = serve(options)
+    check_choice("setting", options.setting, SETTINGS)
+    check_sizes(n_items=options.n_items)
+    check_within(0.0, 100.0, sharpness=options.sharpness)
+    clicks, draw = options.setting.split("-")
+    parts = _parts(options.seed, options.n_items, _DRAWS[draw], 1.0) ** options.sharpness  # (n_items, topics, 2)
+    vectors = parts.reshape(options.n_items, -1) / np.linalg.norm(parts, axis=(1, 2))[:, None]
     topic = np.linalg.norm(parts, axis=2).argmax(axis=1)
-    tastes = _parts(seed, n_users, _TASTES, 3.0)
+    tastes = _parts(options.seed, options.n_users, _TASTES, 3.0)
     tastes /= np.linalg.norm(tastes, axis=2).sum(axis=1)[:, None, None]
-    boredom = TopicBoredom(limit=limit, answers=answers, window=window, lasts=lasts, width=_WIDTH)
+    law = {name: getattr(options, name) for name in ("limit", "answers", "window", "lasts")}
     items = Items.of(vectors, topic)._replace(n_topics=N_TOPICS)
     items.topic[-1] = N_TOPICS
     users = SimulatedUsers(
         items,
-        tastes.reshape(n_users, -1),
+        tastes.reshape(options.n_users, -1),
         PositionBased(decay=0.85, both_ends=clicks != "topdown"),
-        (boredom, TopicInfluence(width=_WIDTH), *([CrowdPenalty()] if clicks == "divpen" else [])),
+        (
+            TopicBoredom(**law, width=_WIDTH),
+            TopicInfluence(width=_WIDTH),
+            *([CrowdPenalty()] if clicks == "divpen" else []),
+        ),
         slope=_SLOPE,
         intercept=-_SLOPE * _OFFSET,
         servable=servable,

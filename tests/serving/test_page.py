@@ -1,6 +1,9 @@
 """The page to try it, in a real browser: what a person does, by mouse and by keyboard, wide and at 390 px."""
 
+import functools
+import http.server
 import os
+import threading
 from pathlib import Path
 
 import browser
@@ -11,6 +14,7 @@ from recgym.commands.runs import load_served
 from recgym.log import shown
 
 PICTURES = Path(os.environ.get("RECGYM_PICTURES", Path(__file__).parent.parent.parent / "demo" / "pictures"))
+SITE = Path(__file__).parent.parent.parent / "docs" / "_build" / "html"
 pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="needs Chromium: apt-get install chromium")
 TITLES = "[...document.querySelectorAll('#{} button')].map((one) => one.firstChild.textContent)"
 OVERFLOW = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
@@ -68,3 +72,28 @@ def test_the_docs_fit_too(trained_run, tmp_path):
         page.until("document.querySelectorAll('section').length >= 6")
         page.resize(390)
         assert not page.value(OVERFLOW)
+
+
+@pytest.mark.skipif(not SITE.exists(), reason="needs the site: make docs")
+def test_the_site_fits_wide_and_narrow(tmp_path):
+    """Nothing runs over the edge and no picture is broken, on the kinds of page there are; pictures are kept."""
+    handler = functools.partial(QuietFiles, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("index", "generated/environments/Frame", "leaderboard", "notebooks/simulator"):
+            address = f"http://127.0.0.1:{server.server_address[1]}/{name}.html"
+            with browser.opened(address, tmp_path / name.replace("/", "-")) as page:
+                page.until("document.readyState === 'complete' && document.querySelector('h1') !== null")
+                for width in (1200, 390):
+                    page.resize(width)
+                    assert not page.value(OVERFLOW), (name, width)
+                    assert page.value("[...document.images].filter((one) => !one.naturalWidth).length") == 0, name
+                    box = page.value("document.querySelector('article').getBoundingClientRect().toJSON()")
+                    assert box["left"] >= 0 and box["right"] <= width and box["width"] > 250, (name, width, box)
+                    page.picture(PICTURES / f"{name.replace('/', '-')}-{width}.png")
+        server.shutdown()
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *said):
+        pass

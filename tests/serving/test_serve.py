@@ -1,5 +1,6 @@
 """Over HTTP: the lists that `recommend` gives, whatever is asked for, and an answer to whatever is sent."""
 
+import asyncio
 import concurrent.futures
 import json
 import random
@@ -7,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import recgym
 from agents.training import checkpoint
 from recgym.__main__ import main
 from recgym.commands.runs import load_served
+from recgym.serving.batching import Batcher
 from recgym.serving.served import Served
 
 HISTORY = [["i03", 5.0], ["i07", 2.0], ["i20", 4.5]]
@@ -294,3 +297,23 @@ def test_one_at_fault_is_told_and_its_neighbours_are_served(trained_run):
         answers = list(pool.map(lambda item: recommend(address, history=[item]), ["i01", "i00", "i02", "i03"]))
     assert [answer.status_code for answer in answers] == [200, 422, 200, 200]
     assert "NaN" in answers[1].json()["detail"]
+
+
+def test_what_waited_for_a_batch_does_not_wait_again():
+    spans = []
+
+    def work(many):
+        begun = time.monotonic()
+        time.sleep(0.3)
+        spans.append((begun, time.monotonic()))
+        return many
+
+    async def ask():
+        batcher = Batcher(work, wait_s=0.25)
+        first = asyncio.create_task(batcher.ask([1]))
+        await asyncio.sleep(0.26)
+        assert await batcher.ask([2]) == [2] and await first == [1]
+        await batcher.close()
+
+    asyncio.run(ask())
+    assert spans[1][0] - spans[0][1] < 0.2

@@ -23,7 +23,7 @@ from agents import (
     td3,
     td3_bc,
 )
-from agents.networks.hyperparameters import BOUNDS, check
+from agents.networks.hyperparameters import check
 from recgym.errors import DataError
 
 AGENTS = [
@@ -91,5 +91,9 @@ def test_the_edges_of_ranges_are_allowed(module, name):
     check(1, config)
 
 
-def test_every_bound_is_of_an_option_that_exists():
-    assert BOUNDS.keys() <= set.union(*(names_of(module) for module, _ in AGENTS))
+def test_numbers_say_what_must_hold_of_them():
+    free = {"bc_reward", "alpha", "negative_weight", "advantage_weight", "value_weight"}  # of either sign
+    for module, _ in AGENTS:
+        for field in fields(module.Config):
+            numeric = isinstance(field.default, int | float) and not isinstance(field.default, bool)
+            assert not numeric or "must" in field.metadata or field.name in free, (module.__name__, field.name)

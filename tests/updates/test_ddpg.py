@@ -13,8 +13,8 @@ import torch
 from hand_made import BATCH, CATALOG, PAPER, Constant, Linear, Slope
 
 from agents.ddpg import DDPG, Config, Networks, Optimizers, ddpg_update
-from agents.losses import imitation_loss, seen_by_critic
 from agents.networks.layers import Critic, Dropout
+from agents.networks.losses import imitation_loss, seen_by_critic
 from recgym.catalog import Catalog
 from recgym.frames import Batch, History
 

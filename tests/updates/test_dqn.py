@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.dqn import DQN, Config, DuelingCritic, Networks, Optimizers, dqn_update
+from agents.dqn import DQN, Config, DuelingCritic, Networks, Optimizers, dqn_update, value_ahead
 from agents.item_agent import Frames, ItemDecisions
 from agents.networks.softmax_heads import LinearHead
 from agents.networks.state_encoders import make_encoder
@@ -167,3 +167,16 @@ def test_the_conservative_term_keeps_items_the_log_never_shows_low():
 def test_a_wrong_head_is_refused():
     with pytest.raises(ValueError, match=r"head must be one of linear, vectors, got 'adaptive'; values are no softmax"):
         DQN(Catalog(np.eye(3), np.arange(3)), head="adaptive")
+
+
+@pytest.mark.parametrize(("mask_seen", "expected"), [(False, [20.0, 20.0, 20.0]), (True, [30.0, 20.0, 20.0])])
+def test_the_next_item_is_the_best_of_those_drawn_and_those_the_batch_took(mask_seen, expected):
+    """Item 3 has the largest value but was neither drawn nor taken; item 1 was taken, and stands in the first frame."""
+
+    class Few(Constant):
+        def some(self, frames, items, drawn):
+            return torch.cat([self.values[items], self.values[drawn].expand(len(items), -1)], dim=1)
+
+    nets = Networks(Few(0.0, 2.0, 1.0, 9.0), Few(10.0, 20.0, 30.0, 40.0))
+    found = value_ahead(BATCH, nets, replace(PLAIN, mask_seen=mask_seen), torch.tensor([0, 2]))
+    assert found.tolist() == expected

@@ -11,7 +11,7 @@ from recgym.errors import DataError, OptionError
 from recgym.frames import Batch, History
 
 NAMES = ["BCQ", "DDPG", "DQN", "DRR", "LSTMActorCritic", "REINFORCE", "SAC", "SQN", "SequenceREINFORCE", "TD3", "TD3BC"]
-NAMES += ["SequenceTD3BC"]
+NAMES += ["SequenceTD3BC", "SlateQ", "GeMS"]
 GRID = np.linspace(-1.0, 1.0, 41)  # actions that a log shows: items on a line
 
 
@@ -19,14 +19,14 @@ GRID = np.linspace(-1.0, 1.0, 41)  # actions that a log shows: items on a line
 def test_the_page_says_what_the_preset_sets_and_options_win(name):
     agent_class = getattr(agents, name)
     catalog, paper = Catalog(np.eye(4), np.arange(4)), agent_class.presets["paper"]
-    agent = agent_class(catalog, frame_size=2, device="cpu", preset="paper")
-    ours = agent_class(catalog, frame_size=2, device="cpu").config
+    agent = agent_class(catalog, frame_size=10, device="cpu", preset="paper")
+    ours = agent_class(catalog, frame_size=10, device="cpu").config
     for option, value in paper.items():
         assert getattr(agent.config, option) == value
         assert (f"`{option}={value!r}` (ours {getattr(ours, option)!r})" in agent_class.__doc__) == (
             value != getattr(ours, option)
         )
-    other = next(option for option in ("gamma", "q_weight") if option in paper)
+    other = next(option for option in ("gamma", "q_weight", "reward_scale") if option in paper)
     assert getattr(agent_class(catalog, device="cpu", preset="paper", **{other: 0.25}).config, other) == 0.25
 
 

@@ -5,11 +5,24 @@ import pytest
 import torch
 from torch.nn import functional
 
-from agents import BCQ, DDPG, SAC, SQN, TD3, SequenceModel, SequenceREINFORCE, SequenceTD3BC
+from agents import (
+    BCQ,
+    DDPG,
+    DQN,
+    REINFORCE,
+    SAC,
+    SQN,
+    TD3,
+    LSTMActorCritic,
+    SequenceModel,
+    SequenceREINFORCE,
+    SequenceTD3BC,
+)
 from agents.ddpg import Config
-from agents.losses import imitation_loss, seen_by_critic
-from agents.networks import softmax_loss
-from agents.networks.softmax_loss import DRAWN, LARGE, n_drawn, sampled_softmax_loss
+from agents.networks import softmax_heads, softmax_loss
+from agents.networks.losses import imitation_loss, seen_by_critic
+from agents.networks.softmax_heads import LinearHead, VectorHead
+from agents.networks.softmax_loss import DRAWN, LARGE, drawn_policy, n_drawn, sampled_softmax_loss
 from recgym.batches import FrameBatches
 from recgym.datasets import synthetic
 from recgym.embeddings import svd
@@ -104,9 +117,10 @@ def test_large_catalogs_are_drawn_from_unless_all_are_asked_for():
 SEQUENCES = (SQN, SequenceTD3BC, SequenceREINFORCE)
 
 
-@pytest.mark.parametrize("make", [*SEQUENCES, SequenceModel, DDPG, TD3, SAC, BCQ])
+@pytest.mark.parametrize("make", [*SEQUENCES, SequenceModel, DDPG, TD3, SAC, BCQ, REINFORCE, DQN, LSTMActorCritic])
 def test_learners_draw_from_large_catalogs_by_themselves(make, log, monkeypatch):
-    monkeypatch.setattr(softmax_loss, "LARGE", log.n_items - 1)
+    for module in (softmax_loss, softmax_heads):
+        monkeypatch.setattr(module, "LARGE", log.n_items - 1)
     monkeypatch.setattr(softmax_loss, "DRAWN", 16)
     test_learners_never_score_the_whole_catalog_when_they_draw(make, None, log)
 
@@ -134,6 +148,43 @@ def test_learners_never_score_the_whole_catalog_when_they_draw(make, option, log
         losses = agent.update(batch)
     assert widest[0] == 0
     assert all(torch.isfinite(loss).all() for loss in losses.values())
+
+
+@pytest.mark.parametrize("kind", ["linear", "vectors"])
+def test_heads_answer_for_some_items_what_they_answer_for_all(kind):
+    torch.manual_seed(0)
+    head = LinearHead(6, N_ITEMS) if kind == "linear" else VectorHead(6, torch.randn(N_ITEMS, 4))
+    for free in head.parameters():
+        torch.nn.init.normal_(free)
+    hidden, own = torch.randn(5, 6), torch.randint(N_ITEMS, (5, 2))
+    drawn, every = torch.tensor([7, 7, 299]), torch.arange(N_ITEMS)
+    whole = head(hidden)
+    expected = torch.cat([whole.gather(1, own), whole[:, drawn]], dim=1)
+    assert torch.allclose(head.some(hidden, own, drawn), expected, atol=1e-5)
+    assert torch.allclose(head.mean(hidden), whole.mean(dim=1, keepdim=True), atol=1e-5)
+    every = every.repeat_interleave(2)  # each item drawn as often: the estimates are what they estimate
+    assert torch.allclose(head.log_prob(hidden, own[:, 0], every), head.log_prob(hidden, own[:, 0]), atol=1e-5)
+    scores, log_pi = head.some(hidden, own[:, :1], every), head.log_probs(hidden)
+    found, entropy = drawn_policy(scores, every == own[:, :1], N_ITEMS)
+    assert torch.allclose(found, log_pi.gather(1, own[:, :1])[:, 0], atol=1e-5)
+    assert torch.allclose(entropy, -(log_pi.exp() * log_pi).sum(dim=1), atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [REINFORCE, DQN, LSTMActorCritic])
+def test_of_every_item_drawn_equally_often_an_update_is_that_of_all(make, log, monkeypatch):
+    """Losses, and gradients as what the weights are after a step."""
+    catalog = svd(log, dim=8)
+    batch = next(iter(FrameBatches(log, 5, 16, seed=0)))
+    ends = []
+    for drawn in (None, torch.arange(log.n_items).repeat(3)):
+        agent = make(catalog, frame_size=5, seed=0, device="cpu", dropout=0.0, hidden=16)
+        monkeypatch.setattr(agent, "drawn", lambda drawn=drawn: drawn)
+        losses = [{name: float(loss) for name, loss in agent.update(batch).items()} for _ in range(3)]
+        ends.append((losses, torch.cat([part.flatten() for net in agent.nets for part in net.parameters()])))
+    (losses, weights), (drawn_losses, drawn_weights) = ends
+    for mine, other in zip(losses, drawn_losses, strict=True):
+        assert mine == pytest.approx(other, rel=1e-3, abs=1e-4)
+    assert (weights - drawn_weights).abs().mean() < 1e-5
 
 
 def test_a_share_of_items_is_no_number_of_them(log):

@@ -10,9 +10,10 @@ from agents.networks.softmax_loss import softmax_loss
 from agents.sequence import Config, Networks, Optimizers, Questions, SequenceModel, sequence_update
 from recgym.batches.sequence_batches import SequenceBatch
 from recgym.catalog import Catalog
+from recgym.errors import DataError
 from recgym.frames import Batch, History
 
-CORES = ("transformer", "gru", "lstm", "convolution")
+CORES = ("transformer", "gated", "gru", "lstm", "convolution")
 PLAIN = Config(max_norm=None, dropout=0.0)
 
 
@@ -104,6 +105,21 @@ def test_training_and_recommending_see_the_same(core):
     never, reward = np.zeros(2, dtype=bool), np.zeros(2, dtype=np.float32)
     batch = Batch(items[:, -1], *frame, items[:, -1], reward, *frame, never, never, np.array([2, 4]))
     assert agent.losses(batch)["loss"].item() == pytest.approx(-log_probs.mean().item(), rel=1e-5)
+
+
+def test_cosine_scores_know_no_lengths():
+    agent = model(cosine=20.0)
+    history = History(np.array([[6, 0, 3, 1]]), np.zeros((1, 4)), np.array([3]))
+    scores = agent.scores(history)
+    assert scores.abs().max() <= 20.0 + 1e-4
+    with torch.no_grad():
+        agent.nets.network.weight[4] *= 7.0  # an item that is in no history
+    assert torch.allclose(agent.scores(history), scores, atol=1e-5)
+    batch = sequences([[0, 1, 2, 3, 4], [2, 3, 4, 5, 0]])
+    losses = [agent.update(batch)["loss"].item() for _ in range(60)]
+    assert losses[-1] < 0.3 * losses[0]
+    with pytest.raises(DataError, match="cosine must be above 0, got 0"):
+        model(cosine=0.0)
 
 
 # -- the step ----------------------------------------------------------------------------------------------------------
@@ -198,7 +214,9 @@ def test_an_empty_history_scores_all_items_alike():
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(ValueError, match=r"max_length must be at least 1, got 0; give the events looked at"):
+    with pytest.raises(
+        ValueError, match=r"max_length must be a whole number of at least 1, got 0; leave it out for 200"
+    ):
         model(max_length=0)
-    with pytest.raises(ValueError, match=r"core must be one of transformer, convolution, gru, lstm, got 'mlp'; choose"):
+    with pytest.raises(ValueError, match=r"core must be one of transformer, gated, gru, lstm, convolution, got 'mlp'"):
         model(core="mlp")

@@ -135,5 +135,5 @@ def test_frames_teach_their_action():
 def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match=r"correction must be one of none, off_policy, top_k, got 'both'"):
         agent(correction="both")
-    with pytest.raises(ValueError, match=r"max_length and k must be at least 1, got 200 and 0; mend them"):
+    with pytest.raises(ValueError, match=r"k must be a whole number of at least 1, got 0; leave it out for 10"):
         agent(k=0)

@@ -174,6 +174,6 @@ def test_a_policy_step_raises_the_value():
 
 def test_wrong_options_are_refused():
     with pytest.raises(
-        ValueError, match=r"max_length must be at least 2 and policy_delay at least 1, got max_length=1, "
+        ValueError, match=r"max_length must be a whole number of at least 2, got 1; leave it out for 200"
     ):
         agent(max_length=1)

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+import agents
 import recgym
 from agents import SlateQ, buffer_for, fit_online
 from agents.slateq import Judgement, best_slates, slate_value
 from agents.training.slates import SlateBatch, SlateBuffer
 from recgym.catalog import Catalog
-from recgym.envs.registry import make_vector_env
-from recgym.errors import DataError
+from recgym.envs.registry import make_vector_env, registered
+from recgym.errors import DataError, StoreError
+from recgym.frames import Batch
 
 CATALOG = Catalog(np.eye(5), np.arange(5), "raw")
 PLAIN = {"frame_size": 2, "device": "cpu", "hidden": 16, "reward_scale": 1.0}
@@ -140,3 +142,112 @@ def test_of_slates_of_one_it_shows_items():
     assert torch.equal(agent.act(history), agent.scores(history).argmax(dim=1)) and agent.updates > 0
     alone = make_vector_env(4, world="boredom", **form | {"autoreset_mode": "Disabled"})
     assert recgym.evaluate_sessions(agent, alone, n_sessions=4).lengths.mean() == 8
+
+
+IDS = {
+    "InterestEvolution-v1": {"k": 2, "n_items": 60},
+    "Slate-v1": {"k": 3, "n_items": 40},
+    "Retention-v0": {"k": 3},
+    "SlateBoredom-v0": {"k": 10, "n_items": 60, "frame_size": 20},
+}
+
+
+@pytest.mark.parametrize("name", ["REINFORCE", "DQN", "SequenceREINFORCE", "DDPG", "TD3"])
+@pytest.mark.parametrize("env_id", IDS)
+def test_agents_of_single_items_act_and_learn_in_every_slate_id(env_id, name):
+    """They fill k places, no item twice; what is kept is the first item answered, or the first shown."""
+    vector = name in ("DDPG", "TD3")
+    form = FORM | {"n_users": 30, "horizon": 12} | IDS[env_id] | ({"action": "embedding"} if vector else {})
+    env = make_vector_env(6, **registered(f"recgym/{env_id}") | form)
+    small = {"width": 8} if name.startswith("Seq") else {"hidden": 8}
+    agent, seen, step = (
+        getattr(agents, name)(env.catalog, frame_size=env.frame_size, device="cpu", **small),
+        [],
+        env.step,
+    )
+
+    def watched(actions):
+        out = step(actions)
+        infos = out[4]
+        for row in range(6):
+            last = infos.get("_final_info", np.zeros(6, bool))[row]
+            told = {
+                part: infos["final_info"][part][row] if last else infos[part][row] for part in ("items", "answered")
+            }
+            assert len(set(told["items"].tolist())) == env.k
+            seen.append(told["items"][told["answered"].argmax()])  # argmax of none is the first place
+        return out
+
+    env.step = watched
+    buffer = fit_online(agent, env, 8, batch_size=8, warm_up=12, buffer_size=100)
+    assert agent.updates == 7 and buffer.columns.action[: len(buffer)].tolist() == seen[: len(buffer)]
+
+
+def test_the_list_correction_learns_slates_of_what_is_answered():
+    """Answers go to two of nine items; lists of two end up being those, first or second."""
+    agent = agents.REINFORCE(
+        Catalog(np.eye(9), np.arange(9), "raw"), k=2, frame_size=1, device="cpu", hidden=16, dropout=0.0, actor_lr=0.02,
+        beta_lr=0.1, baseline=0.0, bc_weight=0.0, normalise=False, mask_seen=False, correction="top_k",
+    )  # fmt: skip
+    nothing, history = (
+        np.zeros((64, 1), np.float32),
+        recgym.History(np.full((64, 1), 9), np.zeros((64, 1)), np.zeros(64, int)),
+    )
+    for _ in range(150):
+        slates = agent.act(history, explore=True, k=2).numpy()
+        answered = np.isin(slates, [3, 7])
+        chosen = np.take_along_axis(slates, answered.argmax(axis=1)[:, None], axis=1)[:, 0]
+        over = np.ones(64, bool)
+        frame = history.items, nothing
+        agent.update(
+            Batch(np.zeros(64, int), *frame, chosen, answered.any(axis=1).astype(np.float32), *frame, over, ~over)
+        )
+    assert sorted(agent.act(history, k=2)[0].tolist()) == [3, 7]
+    drawn = agent.act(history, explore=True, k=9)
+    assert all(sorted(row) == list(range(9)) for row in drawn.tolist())
+
+
+def test_an_agent_that_fills_no_slates_is_told_so():
+    class Single(agents.DQN):
+        def act(self, history, *, explore=False, allowed=None):
+            return super().act(history, explore=explore, allowed=allowed)
+
+    env = make_vector_env(2, **WORLD, **FORM)
+    with pytest.raises(DataError, match=r"autoreset_mode='SameStep' and k=1, got \('history', 'SameStep', 3\)"):
+        fit_online(Single(env.catalog, device="cpu"), env, 1)
+
+
+@pytest.mark.parametrize("name", ["SlateQ", "GeMS"])
+def test_the_command_line_trains_judges_and_goes_on(name, tmp_path, capsys, monkeypatch):
+    from agents import gems, slateq
+    from agents.training.worlds import WorldRun
+
+    monkeypatch.setattr(gems.pretrained_on_random_slates, "__defaults__", (64, 3))
+    given = {"env": "recgym/Slate-v1"} if name == "SlateQ" else {"env": "recgym/SlateBoredom-v0"}
+    more = {
+        "rows": 4,
+        "batch_size": 8,
+        "warm_up": 8,
+        "sessions": 4,
+        "save_every": 3,
+        "device": "cpu",
+        "buffer_size": 50,
+    }
+    monkeypatch.setattr(WorldRun, "made", _small_made)
+    module, small = (slateq, {"k": 2}) if name == "SlateQ" else (gems, {"k": 5, "latent_dim": 2})
+    config = module.Config(hidden=8, **small)
+    module.main(WorldRun(steps=5, folder=tmp_path / "whole", **given, **more), config)
+    assert "a session of held-out people [" in (said := capsys.readouterr().out) and "random slates earn" in said
+    module.main(WorldRun(steps=3, folder=tmp_path / "parts", **given, **more), config)
+    with pytest.raises(StoreError, match="must be free, got a run with checkpoints; pass --resume"):
+        module.main(WorldRun(steps=5, folder=tmp_path / "parts", **given, **more), config)
+    module.main(WorldRun(steps=5, folder=tmp_path / "parts", resume=True, **given, **more), config)
+    whole, parts = (agents.load(tmp_path / part, device="cpu") for part in ("whole", "parts"))
+    for net, other in zip(whole.nets, parts.nets, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
+
+
+def _small_made(run, rows, k, split, autoreset):
+    small = {"n_users": 40, "n_items": 60, "horizon": 6, "frame_size": 10}
+    form = {"action": "item", "observation": "history", "autoreset_mode": autoreset, "k": k, "split": split}
+    return make_vector_env(rows, **registered(run.env) | small | form)

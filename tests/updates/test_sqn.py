@@ -276,8 +276,8 @@ def test_twin_values_are_inner_products():
 
 def test_wrong_options_are_refused():
     with pytest.raises(
-        ValueError, match=r"max_length must be at least 2 and n_negatives at least 0, got max_length=1, n"
+        ValueError, match=r"max_length must be a whole number of at least 2, got 1; leave it out for 200"
     ):
         make(max_length=1)
-    with pytest.raises(ValueError, match=r"n_negatives=-1; mend them"):
+    with pytest.raises(ValueError, match=r"n_negatives must be a whole number of at least 0, got -1"):
         make(n_negatives=-1)

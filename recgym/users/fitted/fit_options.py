@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recgym.errors import DataError, OptionError
+from recgym.errors import DataError
 from recgym.log import InteractionLog, splits
-from recgym.options import check_sizes, is_number
+from recgym.options import check_known, check_sizes, is_number
 
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
@@ -109,13 +109,7 @@ def options_of(model: str, options: Mapping[str, Any]) -> Options:
     """
     kind = FactorOptions if model == "mf" else SequentialOptions
     known = [field.name for field in fields(kind)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        words = f"unexpected keyword argument {', '.join(map(repr, unknown))}"
-        raise OptionError(
-            f"options of model {model!r} must be among {', '.join(known)}, got {', '.join(unknown)}; "
-            f"drop those ({words})"
-        )
+    check_known(f"model {model!r}", options, known)
     made = kind(**options)
     sizes = {"n_members", "dim", "hidden", "batch_size", "max_length", "max_epochs", "patience"} & set(known)
     check_sizes(**{name: getattr(made, name) for name in sizes if getattr(made, name) is not None})

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
-from agents.embedding_agent import Decisions
 from agents.networks.configs import EmbeddingConfig
 from agents.networks.softmax_loss import drawn_items, n_drawn, sampled_softmax_loss
 from agents.networks.whole_batch import mean_of, shares_of
+
+
+class Decisions(NamedTuple):
+    """A batch with its vectors looked up: states in two parts, so that networks need no copy of them joined."""
+
+    state: tuple[torch.Tensor, torch.Tensor]  # item vectors (B, F*d) and rewards (B, F)
+    action: torch.Tensor  # (B,) int64 item index
+    vector: torch.Tensor  # (B, d) what the critic knows of that item
+    reward: torch.Tensor  # (B,)
+    next_state: tuple[torch.Tensor, torch.Tensor]
+    terminated: torch.Tensor  # (B,) bool
 
 
 def within_range(target: torch.Tensor, config: EmbeddingConfig) -> torch.Tensor:
