@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from sharing import EXACT, one_of_two, trained
 
 from agents import checkpoint
 from agents.networks.whole_batch import even_weights, lowest_of, mean_of, shares_of
-from agents.training.parallel import Replicas, joined, present
+from agents.training.parallel import Replicas, _name_of_start, joined, present
 from agents.training.worlds import WorldRun
 from recgym.__main__ import main
 from recgym.batches import FrameBatches, SequenceBatches
@@ -107,6 +108,21 @@ def test_a_killed_training_ends_where_an_undisturbed_one_does(tmp_path):
         assert all(torch.equal(tensor, states[1][net][name]) for name, tensor in tensors.items())
     losses = [(tmp_path / name / "losses.csv").read_text() for name in ("whole", "killed")]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_a_new_start_hears_nothing_of_those_who_died_before(late):
+    store, names = torch.distributed.HashStore(), []
+    for _ in range(3):  # as after two restarts, in one store
+        with ThreadPoolExecutor(3) as threads:
+            waits = [threads.submit(_name_of_start, store, rank, 3) for rank in range(3) if rank != late]
+            time.sleep(0.05)
+            assert not any(wait.done() and wait.result() in names for wait in waits)
+            waits.append(threads.submit(_name_of_start, store, late, 3))
+            agreed = {wait.result() for wait in waits}
+        assert len(agreed) == 1
+        names += agreed
+    assert len(set(names)) == 3
 
 
 # -- alone -------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ nothing is drawn at random the weights are those of one process with the whole b
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -21,9 +23,10 @@ from torch import distributed
 from torch.autograd import Variable
 
 from agents.networks.whole_batch import shared_by
-from recgym.errors import DataError
+from recgym.errors import DataError, RecgymError
 
 _PATIENCE = timedelta(days=1)  # how long processes wait for one another: the first one evaluates and saves meanwhile
+_MEETING = timedelta(minutes=10)  # how long they wait for one another to begin
 
 
 class Ranks(NamedTuple):
@@ -61,10 +64,35 @@ def joined() -> Iterator[Ranks]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
-    distributed.init_process_group(backend, timeout=_PATIENCE)
+    store, rank, n_ranks = next(distributed.rendezvous("env://", timeout=_MEETING))
+    store = distributed.PrefixStore(_name_of_start(store, rank, n_ranks), store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=n_ranks, timeout=_PATIENCE)
     yield present()
     distributed.barrier()  # who leaves while another still answers may be aborted by gloo's own threads
     distributed.destroy_process_group()  # after an error there is nobody to wait for: the process ends
+
+
+def _name_of_start(store: Any, rank: int, n_ranks: int) -> str:
+    """Returns a word that all who start now have in common and none who died before.
+
+    torchrun keeps one store over its restarts: whoever read in it the addresses of the dead would call them for ever.
+    Each asks under a word nobody had before, and the first answers every word until all have heard.
+    """
+    word = uuid4().hex
+    if rank > 0:
+        store.set(f"asks/{rank}", word)
+        name: str = store.get(f"start/{word}").decode()
+        store.add(f"heard/{name}", 1)
+        return name
+    until = time.monotonic() + _MEETING.total_seconds()
+    while store.add(f"heard/{word}", 0) < n_ranks - 1:
+        if time.monotonic() > until:
+            raise RecgymError(f"{n_ranks} processes must begin within {_MEETING}, got fewer; look what the others say")
+        for other in range(1, n_ranks):
+            if store.check([f"asks/{other}"]):
+                store.set(f"start/{store.get(f'asks/{other}').decode()}", word)
+        time.sleep(0.01)
+    return word
 
 
 @contextmanager
