@@ -25,6 +25,7 @@ SUBJECTS = {  # subject -> modules that make its rows
     "data": ("benchmarks.speed_data", "benchmarks.speed_batches"),
     "envs": ("benchmarks.speed_envs",),
     "gpu": ("benchmarks.speed_gpu",),
+    "processes": ("benchmarks.speed_processes",),
     "serving": ("benchmarks.speed_serving",),
     "users": ("benchmarks.speed_users",),
 }
