@@ -44,9 +44,13 @@ def sequences(log, **options):
 
 
 def whole(parts):
-    """Returns the batch whose rows several processes have, in their order."""
+    """Returns the batch whose rows several processes have: in their order, but whole users in the order of users."""
     columns = zip(*parts, strict=True)
-    return [None if column[0] is None else np.concatenate([np.asarray(part) for part in column]) for column in columns]
+    made = [None if column[0] is None else np.concatenate([np.asarray(part) for part in column]) for column in columns]
+    if not hasattr(parts[0], "mask"):
+        return made
+    order = np.argsort(made[0])
+    return [None if column is None else column[order] for column in made]
 
 
 def same(one, other):
@@ -72,9 +76,18 @@ def test_four_processes_have_what_one_has(log, make, drop_last, device):
         expected, shares = list(one), zip(*parts, strict=True)
         shares = list(shares)
         assert len(shares) == len(expected) == len(one)
-        assert all(same(batch, whole(share)) for batch, share in zip(expected, shares, strict=True))
+        assert all(same(whole([batch]), whole(share)) for batch, share in zip(expected, shares, strict=True))
     sizes = {len(batch.user) for share in shares for batch in share}
     assert sizes == ({2} if drop_last else {2, 1})
+
+
+def test_processes_that_share_users_have_about_as_many_steps(log):
+    for n_ranks in (2, 4):
+        parts = [sequences(log, batch_size=8, max_length=None, rank=rank, n_ranks=n_ranks) for rank in range(n_ranks)]
+        for shares in zip(*parts, strict=True):
+            steps = [int(share.mask.sum()) for share in shares]
+            longest = max(int(share.length.max()) for share in shares)
+            assert max(steps) - min(steps) <= longest, steps
 
 
 @pytest.mark.parametrize("make", [frames, sequences])
@@ -95,7 +108,7 @@ def test_another_number_of_processes_goes_on_where_one_stopped(log, make, stop):
         part.load_state_dict(state)
     streams = [endless(part) for part in parts]
     for _ in range(12):
-        assert same(next(expected), whole([next(one) for one in streams]))
+        assert same(whole([next(expected)]), whole([next(one) for one in streams]))
     back = make(log, drop_last=True)
     back.load_state_dict(json.loads(json.dumps(parts[1].state_dict())))
     assert same(next(endless(back)), next(expected))

@@ -40,7 +40,8 @@ class SequenceBatches:
 
     A user's n events make n - 1 steps, of which the newest `max_length` are kept. A batch is as wide as its longest
     user. As with `FrameBatches`, iterating starts where it stopped, `state_dict` resumes at the exact batch, and
-    processes share every batch: process `rank` has its part of the rows, as wide as the batch of one process is.
+    processes share every batch: process `rank` has its part of the rows, as wide as the batch of one process is, and
+    about as many steps as the others.
 
     Args:
         log: Where the events are.
@@ -125,8 +126,17 @@ class SequenceBatches:
             users = self._users[self._epochs.numbers(epoch, batch)]
             length = self.log.lengths[users] - 1  # (B,) steps
             width = int(length.max()) if self.max_length is None else min(int(length.max()), self.max_length)
-            own = self._epochs.part(len(users))
+            own = self._own(np.minimum(length, width))
             yield self._cut(users[own], np.minimum(length[own], width), width)
+
+    def _own(self, length: np.ndarray) -> np.ndarray | slice:
+        """Returns which rows are this process's: dealt to and fro, longest first, so that all have as many steps."""
+        rank, n = self.sharing
+        if n == 1:
+            return slice(None)
+        turn = np.empty(len(length), dtype=np.int64)
+        turn[np.argsort(-length, kind="stable")] = np.arange(len(length)) % (2 * n)
+        return np.flatnonzero(np.minimum(turn, 2 * n - 1 - turn) == rank)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the place of the next batch and what the order depends on, as JSON values."""
