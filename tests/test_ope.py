@@ -9,6 +9,7 @@ import pytest
 from recgym import ope
 from recgym.errors import DataError
 from recgym.evaluation.metrics import mean_interval
+from recgym.ope.checks import cumulated
 
 CONTEXT = np.array([0.4, 0.6])  # probability of each context
 BETA = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])  # behaviour policy, per context
@@ -365,3 +366,21 @@ def test_thin_overlap_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ope.ips(np.ones(n), beta, beta)
+
+
+def test_products_of_ratios_end_at_the_heaviest_weight_and_zeros_stay():
+    ratios = np.full((3, 900), 40.0)
+    ratios[1, 500] = 0.0  # after numbers have run out
+    ratios[2, :] = 0.5
+    found = cumulated(ratios)
+    assert np.allclose(found[:, :50], np.cumprod(ratios[:, :50], axis=1), rtol=1e-12)
+    assert found[0, -1] == pytest.approx(1e100) and (found[1, 500:] == 0.0).all()
+    assert found[2, 30] == 0.5**31
+    mixed = np.concatenate([np.full((1, 300), 20.0), np.full((1, 300), 0.05)], axis=1)
+    assert cumulated(mixed)[0, -1] == pytest.approx(1.0)  # and come back
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_effective_samples_know_no_unit(scale):
+    assert ope.effective_samples(scale * np.array([1.0, 1.0, 2.0, 0.0])) == pytest.approx(16 / 6)
+    assert ope.effective_samples(np.zeros(3)) == 0.0

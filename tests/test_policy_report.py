@@ -100,6 +100,46 @@ def bandit_log(n=400, seed=0):
     )
 
 
+def long_log(n_steps, n=30, seed=0):
+    """Sessions that show the first item nearly always, and claim that chance did."""
+    random = np.random.default_rng(seed)
+    items = random.integers(0, 4, n * n_steps).astype(np.int32) * (random.random(n * n_steps) < 0.02)
+    return InteractionLog(
+        items=items.astype(np.int32),
+        rewards=random.integers(0, 2, n * n_steps).astype(np.float32),
+        offsets=np.arange(n + 1) * n_steps,
+        user_ids=np.arange(n),
+        item_ids=np.arange(4),
+        propensities=np.full(n * n_steps, 0.01, np.float32),
+    )
+
+
+@pytest.mark.parametrize("interval", ["bootstrap", "bernstein"])
+@pytest.mark.parametrize("n_steps", [10, 60, 400])
+def test_weights_of_long_sessions_are_numbers_or_refused(n_steps, interval):
+    log = long_log(n_steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # none of NumPy's about overflow
+        found = evaluate_policy(log, Often(log), interval=interval)
+    refused = {row.estimator for row in found.estimates if row.note == "no estimate: nothing overlaps"}
+    assert refused == (set() if n_steps == 10 else {row.estimator for row in found.estimates} - {"fqe"})
+    told = any(
+        "weights of sessions must be below 1e+100, got larger ones from step 5" in text for text in found.warnings
+    )
+    assert told == (n_steps > 10)
+    assert max(len(line) for line in str(found).splitlines() if "_is " in line) < 130
+
+
+class Often:
+    reward = "raw"
+
+    def __init__(self, log):
+        self.item_ids = log.item_ids
+
+    def probabilities(self, history, allowed):
+        return np.tile([0.97, 0.01, 0.01, 0.01], (len(allowed), 1))
+
+
 class Fixed:
     reward = "raw"
 

@@ -16,6 +16,7 @@ from recgym.errors import DataError
 
 if TYPE_CHECKING:
     from recgym.evaluation.policies import StochasticPolicy
+    from recgym.frames import History
     from recgym.log import InteractionLog
 
 INTERVALS = ("bootstrap", "bernstein")
@@ -151,7 +152,23 @@ def _of_run(folder: str, log: InteractionLog) -> Any:
 
     agent = load_run(folder)
     people = log.users.get("user_id")
-    return OwnUsers(agent, [None] * log.n_users if people is None else people.tolist())
+    own = OwnUsers(agent, [None] * log.n_users if people is None else people.tolist())
+    return own if agent.reward == log.reward else _InItsUnits(own, log)
+
+
+class _InItsUnits:
+    """A scorer for a log whose rewards are what stands in the file: it is shown histories in the units it knows."""
+
+    def __init__(self, scorer: Any, log: InteractionLog) -> None:
+        from recgym.serving.whole_log import in_units_of
+
+        self.scorer, self.item_ids, self.reward = scorer, scorer.item_ids, log.reward
+        self._known = in_units_of(scorer.reward, log)
+
+    def scores(self, history: History) -> Any:
+        """Returns the scorer's scores (B, n_items)."""
+        real = np.asarray(history.items) < len(self.item_ids)
+        return self.scorer.scores(history._replace(rewards=np.where(real, self._known(history.rewards), np.float32(0))))
 
 
 def _called(name: str, found: Any, log: InteractionLog) -> Any:

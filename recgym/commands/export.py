@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frame-size", type=int, default=10, help="events of a frame (default: %(default)s)")
     add("--min-history", type=int, help="events before a user's first decision (default: a whole frame)")
     add("--end-of-log", default="truncate", choices=("truncate", "terminal"), help="(default: %(default)s)")
-    add("--dim", type=int, default=128, help="width of item vectors; 0 leaves them out (default: %(default)s)")
+    add("--dim", type=int, help="width of item vectors; 0: none (default: 128, or all a smaller log can have)")
     add("--dry-run", action="store_true", help="only say how large it would be")
 
 
@@ -44,9 +44,9 @@ def run(options: argparse.Namespace) -> int:
     source = data_source.source_of(options)
     log = source.load()
     train, test = log.split_users(test_size=options.test_size, seed=options.split_seed)
-    if options.format == "hdf5" and not options.dim:
+    if options.format == "hdf5" and options.dim == 0:
         raise DataError("the hdf5 format holds item vectors, got --dim 0; give their width or take compact")
-    catalog = embeddings.svd(train, dim=options.dim) if options.dim else None
+    catalog = None if options.dim == 0 else embeddings.svd(train, dim=options.dim)
     part = {"train": train, "test": test, "all": log}[options.split]
     rows: dict[str, Any] = {
         "frame_size": options.frame_size,

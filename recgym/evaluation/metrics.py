@@ -40,7 +40,8 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f}" if np.isnan(self.low) else f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+        mean, low, high = (f"{one:.4f}" if abs(one) < 1e9 else f"{one:.4g}" for one in (self.mean, self.low, self.high))
+        return mean if np.isnan(self.low) else f"{mean} [{low}, {high}]"
 
 
 # -- ranks -----------------------------------------------------------------------------------------------------------

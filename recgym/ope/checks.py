@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from recgym.errors import DataError
 
 TRUSTED_SAMPLES = 30  # effective decisions below which an estimate is not to be believed
+HEAVIEST = 1e100  # a weight or bound beyond which none is one
 _ROUNDING = 1e-5  # probabilities above 1 by no more than float32 sums give
 
 
@@ -55,6 +57,18 @@ def importance_weights(pi: np.ndarray, beta: np.ndarray, unit: str = "item") -> 
     return pi / beta
 
 
+def cumulated(ratios: np.ndarray) -> np.ndarray:
+    """Returns the products (n, T) of ratios (n, T) up to each step; from `HEAVIEST` on they are that."""
+    with np.errstate(over="ignore", invalid="ignore"):  # of infinity times 0
+        weights: np.ndarray = np.cumprod(ratios, axis=1)
+    rows = np.flatnonzero(~(weights <= HEAVIEST).all(axis=1))
+    if len(rows):
+        with np.errstate(divide="ignore"):
+            logs = np.log(ratios[rows]).cumsum(axis=1)
+        weights[rows] = np.exp(np.minimum(logs, math.log(HEAVIEST)))
+    return weights
+
+
 def effective_samples(weights: np.ndarray) -> float:
     """Returns Kish's effective sample size (sum w)^2 / sum w^2: how many unweighted decisions the weighted ones equal.
 
@@ -64,8 +78,11 @@ def effective_samples(weights: np.ndarray) -> float:
     Source: Kish (1965), Survey Sampling; Owen (2013), Monte Carlo theory, methods and examples, chapter 9.3.
     """
     weights = np.asarray(weights, dtype=np.float64)
-    squares = float((weights**2).sum())
-    return float(weights.sum()) ** 2 / squares if squares > 0.0 else 0.0
+    most = float(weights.max(initial=0.0))
+    if most == 0.0:
+        return 0.0
+    weights = weights / most  # so that no square is beyond float64
+    return float(weights.sum()) ** 2 / float((weights**2).sum())
 
 
 def warn_if_thin(weights: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from recgym import ope
 from recgym.errors import DataError
 from recgym.evaluation.metrics import Interval, mean_interval
+from recgym.ope.checks import HEAVIEST
 from recgym.ope.logged import Decisions
 from recgym.ope.q_features import PolicyView
 from recgym.ope.slate import weighed_slates
@@ -20,7 +22,6 @@ from recgym.ope.slates import Slates, SlateView
 HYPERPARAMETERS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0, np.inf)
 INTERVALS = ("bootstrap", "bernstein")
 N_DRAWS = 2000  # resamples of a bootstrap interval
-_HUGE = 1e100  # a bound beyond which none is one
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,13 @@ class Worth(NamedTuple):
         steps = float((self.gamma ** np.arange(self.horizon)).sum())
         return self.step[0] * steps, self.step[1] * steps
 
+    def heaviest(self, steps: int) -> float:
+        """Largest weight of so many steps together; from 1e100 on it is that."""
+        return self.largest ** min(steps, math.log(HEAVIEST) / math.log(self.largest))
+
     def weighed(self, first: int = 1) -> tuple[float, float]:
         """Lowest and highest sum over steps of gamma^t * largest^(t + first) * reward."""
-        factor = sum(self.gamma**t * min(self.largest ** (t + first), _HUGE) for t in range(self.horizon))
+        factor = sum(self.gamma**t * self.heaviest(t + first) for t in range(self.horizon))
         return self.step[0] * factor, self.step[1] * factor
 
     def modelled(self) -> tuple[float, float]:
@@ -66,7 +71,7 @@ class Worth(NamedTuple):
         low = high = 0.0
         for t in range(self.horizon):
             left = float((self.gamma ** np.arange(self.horizon - t)).sum())
-            now, before = (self.gamma**t * min(self.largest**power, _HUGE) for power in (t + 1, t))
+            now, before = (self.gamma**t * self.heaviest(power) for power in (t + 1, t))
             low += now * (self.step[0] - self.step[1] * left) + before * self.step[0] * left
             high += now * (self.step[1] - self.step[0] * left) + before * self.step[1] * left
         return low, high
@@ -97,7 +102,7 @@ def of_bandit(made: Decisions, view: PolicyView, fitted: ope.FittedQ, can: Worth
 def of_sessions(rewards: np.ndarray, pi: np.ndarray, beta: np.ndarray, can: Worth) -> dict[str, Estimator]:
     """Returns the estimators for sessions of several decisions that need no model: arguments (n, T)."""
     weighed = rewards, pi, beta, can.gamma
-    whole = min(can.largest**can.horizon, _HUGE)
+    whole = can.heaviest(can.horizon)
     low, high = can.session
     return {
         "trajectory_is": Estimator(ope.trajectory_is, weighed, (low * whole, high * whole)),

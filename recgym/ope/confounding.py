@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recgym.errors import DataError
+from recgym.ope.checks import cumulated
 
 GAMMAS = (1.0, 1.5, 2.0)
 _MOST = 100.0  # the largest Gamma that is looked at
@@ -52,7 +53,7 @@ def weight_bounds(pi: np.ndarray, beta: np.ndarray, gamma: float) -> tuple[np.nd
             f"{beta.shape}; give one row per session"
         )
     odds = 1.0 / beta - 1.0
-    low, high = (np.prod(pi * (1.0 + odds * factor), axis=1) for factor in (1.0 / gamma, gamma))
+    low, high = (cumulated(pi * (1.0 + odds * factor))[:, -1] for factor in (1.0 / gamma, gamma))
     return low, high
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from recgym.errors import DataError
-from recgym.ope.checks import NoOverlapError, finite, importance_weights, warn_if_thin
+from recgym.ope.checks import HEAVIEST, NoOverlapError, cumulated, finite, importance_weights, warn_if_thin
 
 
 def trajectory_is(rewards: np.ndarray, pi: np.ndarray, beta: np.ndarray, gamma: float = 1.0) -> np.ndarray:
@@ -101,18 +101,23 @@ def session_weights(pi: np.ndarray, beta: np.ndarray) -> np.ndarray:
 
     Raises:
         DataError: as `importance_weights`, or if at some step no session is left that the evaluated policy could have
-            had.
+            had, or one has a weight of 1e100.
     """
     ratios = importance_weights(pi, beta)
     if ratios.ndim != 2:
         raise DataError(f"pi and beta must have shape (n, T), got {ratios.shape}; give one row per session")
-    weights = np.cumprod(ratios, axis=1)  # (n, T)
+    weights = cumulated(ratios)  # (n, T)
     empty = np.flatnonzero(~weights.any(axis=0))
     if len(empty):
         raise NoOverlapError(
             f"some session must be possible under the evaluated policy, got none of {len(weights)} "
             f"from step {empty[0]} of {weights.shape[1]} on; this log says nothing about it: "
             f"use a stochastic policy or fitted Q evaluation"
+        )
+    if (heavy := weights.max(axis=0) >= HEAVIEST).any():
+        raise NoOverlapError(
+            f"weights of sessions must be below {HEAVIEST:g}, got larger ones from step {int(np.argmax(heavy))} of "
+            f"{weights.shape[1]} on; what was logged is all but impossible: check propensities, or take fitted Q"
         )
     return weights
 

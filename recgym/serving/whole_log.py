@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,19 +152,30 @@ def _places(served: Served, log: InteractionLog) -> np.ndarray | None:
     return np.array([served.n_items if one is None else one for one in [*found, None]], dtype=np.int32)
 
 
+def in_units_of(reward: str, log: InteractionLog) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns what makes a log's rewards those that a scorer knows, by the name of its transform.
+
+    Raises:
+        DataError: if the log's are neither those nor what stands in the file.
+    """
+    if log.reward == reward:
+        return np.asarray
+    if log.reward != "raw" or reward.startswith("label:"):
+        raise DataError(
+            f"the log's rewards must be those of the run, {reward!r}, got {log.reward!r}; load it with that "
+            "(--transform for a table, --reward for a data set by name)"
+        )
+    if np.all(log.rewards == 1.0):  # a table without ratings: each event says that something was taken
+        liked = transform_rewards([liked_rating(reward)], reward)
+        return lambda rewards: np.broadcast_to(liked, rewards.shape)
+    return lambda rewards: transform_rewards(rewards, reward)
+
+
 def _in_rewards_of(served: Served, log: InteractionLog) -> InteractionLog:
     """Returns the log with rewards as the scorer knows them."""
     if log.reward == served.reward:
         return log
-    if log.reward != "raw" or served.reward.startswith("label:"):
-        raise DataError(
-            f"the log's rewards must be those of the run, {served.reward!r}, got {log.reward!r}; load it with that "
-            "(--transform for a table, --reward for a data set by name)"
-        )
-    if np.all(log.rewards == 1.0):  # a table without ratings: each event says that something was taken
-        rewards = np.broadcast_to(transform_rewards([liked_rating(served.reward)], served.reward), log.rewards.shape)
-    else:
-        rewards = transform_rewards(log.rewards, served.reward)
+    rewards = in_units_of(served.reward, log)(log.rewards)
     return replace(log, rewards=np.array(rewards), reward=served.reward, reward_range=None)
 
 
