@@ -86,7 +86,8 @@ BYTES = {
         "ü,i\na,x\n".encode("latin-1"),
         "must be text in utf-8, got .*in the header line",
     ),
-    "UTF-16": ("u,i\na,x\n".encode("utf-16"), 'must be text in utf-8, .*pass the encoding .*encoding="latin-1"'),
+    "UTF-16": ("u,i\na,x\n".encode("utf-16"), 'must be text in utf-8, .*its first bytes say encoding="utf-16"'),
+    "UTF-32": ("u,i\na,x\n".encode("utf-32"), 'must be text in utf-8, .*its first bytes say encoding="utf-32"'),
     "binary": (bytes(range(256)) * 100, "must be text in utf-8, got bytes that are not in the header line"),
     "no line end for ever": (b"u" * 1_000_000, r"must have the columns 'u', 'i', got 'u{80}\.\.\.'; name"),
 }
@@ -98,6 +99,22 @@ def test_bad_bytes(wrong, tmp_path):
     (tmp_path / "bad.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
         datasets.load("table", path=tmp_path / "bad.csv", user="u", item="i")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_the_encoding_a_message_names_reads_the_file(encoding, tmp_path):
+    (tmp_path / "bad.csv").write_bytes("u,i\na,é\n".encode(encoding))
+    log = datasets.load("table", path=tmp_path / "bad.csv", user="u", item="i", encoding=encoding)
+    assert log.item_ids.tolist() == ["é"]
+
+
+@pytest.mark.parametrize("options", [{}, {"time": "t"}, {"memory_limit": "50MB"}])
+def test_a_header_that_stands_there_again_is_no_event(options, tmp_path):
+    (tmp_path / "two.csv").write_text("u,i,t\na,x,1\nu,i,t\nb,y,2\n")  # cat one.csv other.csv
+    with pytest.raises(DataError, match=r"got u in line 3 .*that is the header again: remove that line"):
+        datasets.load("table", path=tmp_path / "two.csv", user="u", item="i", **options)
+    (tmp_path / "one.csv").write_text("u,i,t\na,x,1\nu,y,2\nb,i,2\n")  # somebody is called so, and something
+    assert datasets.load("table", path=tmp_path / "one.csv", user="u", item="i").n_events == 3
 
 
 def test_wrong_encoding_named_by_the_user(tmp_path):

@@ -179,3 +179,35 @@ def test_what_was_guessed_is_said(caplog):
     assert said["first"] == "2024-05-01T12:00:00"
     assert log.tied == 0.5
     assert "'rows': 4, 'dropped': {'t': 1}, 'time_unit': 'ms', 'time_unit_is_guessed': True" in caplog.text
+
+
+# -- zones -------------------------------------------------------------------------------------------------------------
+
+ZONED, PLAIN = "2020-01-01T02:00:00+02:00", "2020-01-01T00:00:00"
+
+
+@pytest.mark.parametrize("zoned", [ZONED, "2020-01-01 00:00:00Z", "2020-01-01T00:00Z", "2020-01-01T00:00:00.5-0300"])
+@pytest.mark.parametrize("first", [True, False])
+def test_times_with_a_zone_and_times_without_are_not_mixed(zoned, first, tmp_path):
+    words = [zoned, PLAIN] if first else [PLAIN, zoned]
+    (tmp_path / "p.csv").write_text("u,i,t\n" + "".join(f"a,{n},{word}\n" for n, word in enumerate(words)))
+    with pytest.raises(
+        DataError, match=r"all have a zone, or none that has, got .* in line . and .* in line .; write the"
+    ):
+        datasets.load("table", path=tmp_path / "p.csv", user="u", item="i", time="t")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_nor_in_parts_of_a_folder(order, tmp_path):
+    for n, zone in enumerate(["UTC", None][::order]):
+        times = pd.to_datetime(["2020-01-01T00:00:00"]).tz_localize(zone)
+        pd.DataFrame({"u": ["a"], "i": [n], "t": times}).to_parquet(tmp_path / f"{n}.parquet")
+    with pytest.raises(DataError, match=r"must hold times that all have a zone, or none that has"):
+        datasets.load("table", path=tmp_path, user="u", item="i", time="t")
+
+
+@pytest.mark.parametrize("words", [[ZONED, "2020-01-01T00:00:00Z"], [PLAIN, "2020-01-01"], ["2020-01-01", ZONED]])
+def test_zones_of_one_kind_and_days_are_read(words, tmp_path):
+    (tmp_path / "p.csv").write_text("u,i,t\n" + "".join(f"a,{n},{word}\n" for n, word in enumerate(words)))
+    log = datasets.load("table", path=tmp_path / "p.csv", user="u", item="i", time="t")
+    assert log.times.tolist() == [1577836800] * 2

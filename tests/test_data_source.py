@@ -155,10 +155,9 @@ def test_json_lines_are_read_past_their_first_block(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["u,i", "1,2"], r"must hold one JSON object a line, .* got JSON parse error.*; mend that line"),
-        ([{"u": 1, "i": 2}, {"u": "x", "i": 2}], "Column.*changed from number to string"),
+        (["u,i", "1,2"], r"must hold one JSON object a line, got Expecting value.* in line 1; mend it"),
         ([{"u": 1}], r"must have the column 'i', got 'u'"),
-        ([[1, 2]], "changed from object to array"),
+        ([[1, 2]], r"must hold one JSON object a line, got \[1, 2\] in line 1; mend it"),
         ([""], "must hold one JSON object a line"),
         ([{"u": 1, "i": None}], r"column 'i' of .*must be filled in .* got nothing in line 1"),
         ([{"u": {"a": 1}, "i": 2}], "column 'u' of"),

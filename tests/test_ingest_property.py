@@ -17,6 +17,13 @@ KINDS = {
 }
 
 
+def in_one_kind(column):
+    """Numbers among text are text."""
+    if not {int, str} <= set(map(type, column)):
+        return column
+    return [str(one) if isinstance(one, int) else one for one in column]
+
+
 def naive(rows, duplicates):
     """Every user's events as lists of (item, reward, time), by plain loops."""
     by_user = {}
@@ -56,7 +63,7 @@ def test_dataframes(data):
     row = st.tuples(column(users), column(items), column(st.integers(-4, 9).map(lambda n: n / 2)), st.integers(0, 4))
     rows = data.draw(st.lists(row, min_size=1, max_size=30))
     duplicates = data.draw(st.sampled_from(["keep", "first", "last"]))
-    expected = naive(rows, duplicates)
+    expected = naive(list(zip(*map(in_one_kind, zip(*rows, strict=True)), strict=True)), duplicates)
     if not expected:
         return
     frame = pd.DataFrame({name: pd.Series([row[k] for row in rows], dtype=object) for k, name in enumerate("uirt")})

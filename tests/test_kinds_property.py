@@ -148,12 +148,20 @@ def written(parts, folder, form):
     return rows, {name: any(isinstance(one, str) for one in own) for name, own in values.items()}
 
 
+def has_zone(value):
+    """Whether a time says its zone; None of what has none to say."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9.]+", value):
+        value = datetime.fromisoformat(value) if len(value) > 10 else None
+    return value.tzinfo is not None if isinstance(value, datetime) else None
+
+
 REFUSALS = ("extra columns of a table past memory", "one kind in all parts")
 
 
 def assert_naive(parts, folder, form, with_extra=False, transform="raw"):
     """Asserts that a folder of such parts is read as plain Python reads it, or refused in words of ours."""
-    expected = naive(*written(parts, folder, form))
+    rows, as_text = written(parts, folder, form)
+    expected, zones = naive(rows, as_text), {has_zone(row["t"]) for row in rows}
     columns = {"user": "u", "item": "i", "reward": "r", "time": "t", "extra": ["x"] if with_extra else []}
     options = make_options({**columns, "missing": "drop", "transform": transform})
     if transform == "auto":
@@ -169,8 +177,12 @@ def assert_naive(parts, folder, form, with_extra=False, transform="raw"):
         except DataError as error:
             said = str(error)
             digits_and_dates = "seconds since 1970 or dates" in said  # as text, one column is either
+            if "all have a zone, or none that has" in said:
+                assert {True, False} <= zones
+                continue
             assert not expected or digits_and_dates or any(words in said for words in REFUSALS), said
             continue
+        assert not {True, False} <= zones
         assert events(log) == expected
         assert events(read_table(folder, options)) == expected
         assert log.user_ids.tolist() == sorted(set(log.user_ids.tolist()))

@@ -130,13 +130,43 @@ def test_ids_in_csv(ids, expected, tmp_path):
         (["1", "2"], ["1", "2"]),  # text in a DataFrame stays text
         ([2, 1], [1, 2]),
         ([2.0, 1.0], [1, 2]),
-        ([1, "1"], [1, "1"]),
+        ([1, "1"], ["1"]),  # numbers among text are text
+        ([1.0, "b"], ["1", "b"]),
+        ([np.int64(7), "7"], ["7"]),
+        ([2**70, 3], [3, 2**70]),
         ([(1, 2), (0, 5)], [(0, 5), (1, 2)]),
     ],
 )
 def test_ids_in_a_dataframe(ids, expected):
     log = datasets.load("table", path=pd.DataFrame({"u": ["a", "b"], "i": ids}), user="u", item="i")
     assert log.item_ids.tolist() == expected
+
+
+@pytest.mark.parametrize("odd", [True, 1.5, 1 + 1j, b"a", float("inf"), np.bool_(True)])
+def test_values_that_stand_for_nobody_are_refused_among_ids(odd):
+    frame = pd.DataFrame({"u": pd.Series(["a", (1, 2), odd], dtype=object), "i": [1, 2, 3]})
+    with pytest.raises(DataError, match=r"column 'u' of the DataFrame must hold whole numbers or text .* row 2"):
+        datasets.load("table", path=frame, user="u", item="i")
+
+
+@pytest.mark.parametrize(
+    ("spellings", "expected"),
+    [
+        (["0", "-0", "+0", "0.0"], [0]),
+        (["2", "+2", " 2", "2.", "2e0"], [2]),
+        (["1000", "1e3", "1E+03", "1.0e3"], [1000]),
+        (["100000", "1e+05", "1.5e+05", "150000"], [100000, 150000]),  # as R writes them
+        (["-3", "-3.0"], [-3]),
+        (["1.5e0", "1"], ["1", "1.5e0"]),  # no whole number
+        (["1e3", "1000", "007"], ["007", "1000", "1e3"]),
+    ],
+)
+@pytest.mark.parametrize("limit", [None, "50MB"])
+def test_spellings_of_one_whole_number_in_a_csv_file_are_one_id(spellings, expected, limit, tmp_path):
+    path = write(tmp_path / "p.csv", "u,i\n" + "".join(f"{one},{n}\n" for n, one in enumerate(spellings)))
+    log = datasets.load("table", path=path, user="u", item="i", memory_limit=limit)
+    assert log.user_ids.tolist() == expected
+    assert log.n_events == len(spellings)
 
 
 # -- choices -----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Where a table may come from beside CSV, Parquet and pandas, and ids written as floats."""
 
+import json
 import zipfile
 
 import numpy as np
@@ -170,3 +171,34 @@ def test_half_a_zip(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match="must be a whole zip archive, got BadZipFile"):
         datasets.load("table", path=path, **NAMES)
+
+
+# -- JSON lines whose values change their kind -------------------------------------------------------------------------
+
+
+def lines_of(path, *events):
+    path.write_text("".join(json.dumps(dict(zip("uit", event, strict=True))) + "\n" for event in events))
+    return {"path": path, "user": "u", "item": "i", "time": "t"}
+
+
+@pytest.mark.parametrize("limit", [None, "50MB"])
+@pytest.mark.parametrize("n_before", [1, 200_000])  # in the first block, and far behind it
+def test_ids_that_are_numbers_here_and_text_there_are_text(n_before, limit, tmp_path):
+    events = [(1, 7, n) for n in range(n_before)] + [("a", 8, n_before), ("1", 9, n_before + 1), (2.0, 9, n_before + 2)]
+    log = datasets.load("table", memory_limit=limit, **lines_of(tmp_path / "p.jsonl", *events))
+    assert log.user_ids.tolist() == ["1", "2", "a"] and log.item_ids.tolist() == [7, 8, 9]
+    assert log.lengths.tolist() == [n_before + 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("events", "match"),
+    [
+        ([(1, 1, 1), (2, 2, "x")], "key 't' of .* one kind, got a number in line 1 and text in line 2; mend one"),
+        ([(1, 1, 1), (True, 2, 2)], "key 'u' of .* got a number in line 1 and true or false in line 2"),
+        ([(1, 1, 1), ("a", 2, 2), (1.5, 3, 3)], "key 'u' of .* whole numbers or text as ids, got 1.5 in line 3"),
+        ([(1, 1, 1), ([3], 2, 2)], "key 'u' of .* got a number in line 1 and a list or object in line 2"),
+    ],
+)
+def test_other_changes_of_kind_are_refused_with_both_lines(events, match, tmp_path):
+    with pytest.raises(DataError, match=match):
+        datasets.load("table", **lines_of(tmp_path / "p.jsonl", *events))

@@ -11,7 +11,7 @@ from typing import Any
 from recgym.log import InteractionLog
 from recgym.storage import cache
 
-_FORMAT = 2  # raise it when what a loader makes of the same files and options changes
+_FORMAT = 3  # raise it when what a loader makes of the same files and options changes
 
 
 def kept(

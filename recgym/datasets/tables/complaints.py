@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections import Counter
@@ -13,6 +14,13 @@ import pyarrow as pa
 
 from recgym.datasets.tables.text_file import Text
 from recgym.errors import DataError
+
+_MARKS = {  # first bytes -> encoding; the longer ones first
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class NotNumber(DataError):
@@ -80,9 +88,13 @@ def refuse(
 
 def wrong_encoding(text: Text, what: str) -> DataError:
     """Returns the error that `what` of a file is in another encoding."""
+    with text.open() as file:
+        begins = file.read(4)
+    marked = next((name for mark, name in _MARKS.items() if begins.startswith(mark)), None)
+    which = f'its first bytes say encoding="{marked}"' if marked else 'e.g. encoding="latin-1"'
     return DataError(
         f"{text.where} must be text in {text.encoding}, got bytes that are not in {what}; "
-        'pass the encoding it was written in, e.g. encoding="latin-1"'
+        f"pass the encoding it was written in, {which}"
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from recgym.datasets.tables.columns import Blocks, Columns
 from recgym.datasets.tables.complaints import refuse
 from recgym.datasets.tables.id_codes import Coder, mixed
-from recgym.datasets.tables.kinds import is_text, plain_kind, widest
+from recgym.datasets.tables.kinds import called, is_text, plain_kind, widest
 from recgym.datasets.tables.options import TableOptions
 from recgym.datasets.tables.text import TooNarrow
 from recgym.datasets.tables.timestamps import Clock, Reading, ReadOtherwise
@@ -177,6 +177,7 @@ def _pass(blocks: Iterable[Columns], options: TableOptions, sink: Sink, taken: T
 
 def _block(columns: Columns, options: TableOptions, found: Gathered) -> Block:
     users, items = found.users.add(columns), found.items.add(columns)
+    _refuse_header(columns, users, items, found)
     numbers = _worth(columns, options)
     propensities = None if options.propensity is None else _numbers(columns, options.propensity)
     ticks = _times(columns, options, found.clock)
@@ -193,6 +194,15 @@ def _block(columns: Columns, options: TableOptions, found: Gathered) -> Block:
         found.per_second,
         None if ticks is None or options.ties == "file" else _keys(users[kept], items[kept], ticks[kept], found),
     )
+
+
+def _refuse_header(columns: Columns, users: np.ndarray, items: np.ndarray, found: Gathered) -> None:
+    """Raises a DataError if a line of a text file holds the names again, as files put one after the other do."""
+    named = (found.users.code_of_name(), found.items.code_of_name()) if columns.is_text else (None, None)
+    if None not in named:
+        again = (users == named[0]) & (items == named[1])
+        must, remedy = "hold ids", "that is the header again: remove that line"
+        refuse(columns.where, found.users.name, must, again, [found.users.name] * len(again), columns.place, remedy)
 
 
 def _keys(users: np.ndarray, items: np.ndarray, ticks: np.ndarray, found: Gathered) -> np.ndarray:
@@ -331,7 +341,9 @@ def _parsed(columns: Columns, name: str) -> pa.ChunkedArray:
 
     column = columns.table.column(name)
     if not is_text(plain_kind(column.type)):
-        raise DataError(f"column {name!r} of {columns.where} must hold numbers, got {column.type}; convert it first")
+        raise DataError(
+            f"column {name!r} of {columns.where} must hold numbers, got {called(column.type)}; convert it first"
+        )
     words = column.cast(pa.string()).to_numpy()
     series = pd.Series(words, dtype=object)
     numbers = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64)

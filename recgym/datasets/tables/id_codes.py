@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recgym.datasets.tables.columns import Columns
-from recgym.datasets.tables.kinds import is_text, plain_kind
+from recgym.datasets.tables.complaints import refuse
+from recgym.datasets.tables.kinds import called, is_text, plain_kind
 from recgym.errors import DataError
 from recgym.ids import as_ids, factorise, sorting
 
 OWN_CODE = 1 << 24  # whole numbers below it are their own code; a table of so many is small
-_LOOSE = re.compile(r" *(-?(?:0|[1-9][0-9]*))(?:\.0*)? *")  # a whole number as a program may have written it
+_LOOSE = re.compile(r" *([+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?) *")  # as programs write numbers
 
 
 class Codes(NamedTuple):
@@ -67,7 +69,7 @@ class Coder:
             DataError: if the column holds neither whole numbers nor text.
         """
         if self.name in columns.objects:
-            return self._add_mixed(columns.objects[self.name])
+            return self._add_mixed(columns)
         column = _whole(columns, self.name)
         if column.null_count == len(column):  # a block without any says nothing
             return np.full(len(column), -1, dtype=np.int32)
@@ -137,6 +139,10 @@ class Coder:
             code_of[word] = code
         return code
 
+    def code_of_name(self) -> int | None:
+        """Returns the code of the column's own name, if it is among the ids."""
+        return self._words[True].code_of.get(self.name)
+
     def hashes(self, codes: np.ndarray) -> np.ndarray:
         """Returns a number for each of the codes (n,) uint64 that depends on nothing but its id; 7 and "7" share it."""
         if self._mixed is not None:
@@ -191,14 +197,38 @@ class Coder:
                     return as_ids([*numbers.tolist(), *others])
         return as_ids([*map(str, numbers.tolist()), *map(str, self._others)])
 
-    def _add_mixed(self, values: np.ndarray) -> np.ndarray:
+    def _add_mixed(self, columns: Columns) -> np.ndarray:
         import pandas as pd
 
+        values = columns.objects[self.name]
         present = np.array([one is not None and one is not pd.NA and one == one for one in values])
+        refuse(
+            columns.where,
+            self.name,
+            "hold whole numbers or text as ids",
+            present & np.fromiter(map(_is_no_id, values), bool, len(values)),
+            values,
+            columns.place,
+            "convert it",
+        )
+        kinds = {isinstance(one, str) for one in values[present] if isinstance(one, (str, int, float, Decimal))}
+        if len(kinds) == 2:  # numbers among text are text
+            words = [(str(int(one)) if isinstance(one, (int, float, Decimal)) else one) for one in values[present]]
+            values = values.copy()
+            values[present] = words
         index, self._mixed = factorise(values[present], self.name)
         full = np.full(len(present), -1, dtype=np.int32)
         full[present] = index
         return full
+
+
+def _is_no_id(one: Any) -> bool:
+    """Returns whether a value of a column of mixed kinds is none that can stand for somebody."""
+    if isinstance(one, Decimal):
+        one = float(one)
+    if isinstance(one, float):
+        return bool(one == one and (one % 1 != 0 or abs(one) >= 2**53))
+    return isinstance(one, (bool, complex, bytes, bytearray))
 
 
 def _flagged(flags: np.ndarray, places: np.ndarray, least: int = 0) -> np.ndarray:
@@ -247,8 +277,11 @@ def _as_whole(word: Any) -> int | None:
     """Returns the whole number a word is, or None."""
     if not isinstance(word, str):
         return int(word) if isinstance(word, (int, np.integer)) else None
-    found = _LOOSE.fullmatch(word)
-    return None if found is None or len(word) > 40 or found[1] == "-0" else int(found[1])
+    found = _LOOSE.fullmatch(word) if len(word) <= 40 else None
+    if found is None:
+        return None
+    number = Decimal(found[1])
+    return int(number) if number == number.to_integral_value() else None
 
 
 def _width(widths: set[np.dtype], numbers: list[Any]) -> np.dtype | None:
@@ -283,7 +316,7 @@ def _whole(columns: Columns, name: str) -> pa.ChunkedArray:
         if pa.types.is_integer(kind) or is_text(kind) or pa.types.is_null(kind):
             return column
         raise DataError(
-            f"column {name!r} of {columns.where} must hold whole numbers or text as ids, got {kind}; convert it"
+            f"column {name!r} of {columns.where} must hold whole numbers or text as ids, got {called(kind)}; convert it"
         )
     given = column.cast(kind).to_numpy()  # NaN where missing
     digits = np.finfo(given.dtype).nmant + 1

@@ -13,6 +13,13 @@ def plain_kind(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
+def called(kind: pa.DataType) -> str:
+    """Returns what a message calls a kind: no name of a library's own class."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind.extension_name.rpartition(".")[2]
+    return str(kind)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Returns whether a kind is text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recgym.datasets.tables.kinds import is_text, plain_kind
+from recgym.datasets.tables.kinds import called, is_text, plain_kind
 from recgym.errors import DataError
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -28,6 +28,7 @@ _LOOKS = {  # what whole numbers may be instead of seconds since 1970 -> lowest,
     "years": (1900, 2100, 'time_format="%Y"'),
     "days as Excel counts them": (29_221, 55_153, 'time_unit="excel"'),  # 1980 to 2050
 }
+_ZONE = r"[T ]\d{2}[^Zz+-]*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)$"  # at the end of a date with a time of day
 _DIGITS = {"YYYYMMDD": 1, "YYYYMMDDHHMM": 10**4, "YYYYMMDDHHMMSS": 10**6}
 
 
@@ -69,6 +70,7 @@ class Clock:
         self._looks: set[str] | None = None  # what all numbers so far may be instead; None: there was none
         self._scales: dict[str, tuple[int, float, Callable[[], str]]] = {}  # how many show a unit, the first, its place
         self.has_dates = self.has_numbers = False  # whether a block held any
+        self._zones: dict[bool, tuple[str, str]] = {}  # by whether they have a zone: the first date, and its place
         self.read_numbers = False  # whether the last block was read as numbers
 
     def read(
@@ -92,13 +94,17 @@ class Clock:
             column = column.cast(column.type.value_type)
         if column.null_count == len(column):  # whatever its type was guessed to be
             return np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=bool)
-        kind, before, self.read_numbers = column.type, self.reading, False
+        given = kind = column.type
+        before, self.read_numbers = self.reading, False
         if self._form is not None and not pa.types.is_temporal(kind):
             column, kind = _words(column), pa.string()
         if pa.types.is_date(kind):
             column, kind = column.cast(pa.timestamp("s")), pa.timestamp("s")
         if pa.types.is_timestamp(kind):
             self.has_dates = True
+            row = int(np.argmax(column.is_valid().to_numpy()))
+            if not pa.types.is_date(given):  # a day is one in any zone
+                self._meet_zone(kind.tz is not None, f"{column[row]} in {place(row)}", what)
             values = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
             found = values, np.zeros(len(values), dtype=bool), _PER_SECOND[kind.unit]
         elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -111,7 +117,7 @@ class Clock:
         elif is_text(kind):
             found = self._from_text(column.cast(pa.string()), what, place)
         else:
-            raise DataError(f"{what} must be {_NUMBERS}, got {plain_kind(kind)}; convert it first")
+            raise DataError(f"{what} must be {_NUMBERS}, got {called(plain_kind(kind))}; convert it first")
         values, wild, per_second = found
         self.reading = self.reading._replace(per_second=max(self.reading.per_second, per_second))
         if self._has_read and self.reading != before:
@@ -217,6 +223,16 @@ class Clock:
         is_whole = present.dtype.kind != "f" or bool((whole == present).all())
         self._looks = {look for look in kept if "Excel" in look or (is_whole and _is_calendar(look, whole))}
 
+    def _meet_zone(self, has_zone: bool, shown: str, what: str) -> None:
+        """Raises a DataError if times with a zone and times without are of one column."""
+        self._zones.setdefault(has_zone, (shown, what))
+        if len(self._zones) == 2:
+            first, where = self._zones[not has_zone]
+            raise DataError(
+                f"{what} must hold times that all have a zone, or none that has, got {shown} and {first}"
+                f"{'' if where == what else f' of {where}'}; write the zone of each (a column without is read as UTC)"
+            )
+
     def _from_text(
         self, column: pa.ChunkedArray, what: str, place: Callable[[int], str]
     ) -> tuple[np.ndarray, np.ndarray, int]:
@@ -237,6 +253,12 @@ class Clock:
             wild = wild | unread
         else:
             self.has_dates, wild = True, dates.isna().to_numpy()
+            zoned = pc.match_substring_regex(encoded.dictionary, _ZONE).to_numpy(zero_copy_only=False)
+            timed = pc.match_substring(encoded.dictionary, ":").to_numpy(zero_copy_only=False)
+            for has_zone in (True, False) if self._form is None else ():
+                if (found := ~wild & timed & (zoned == has_zone)).any():
+                    word = int(np.argmax(found))
+                    self._meet_zone(has_zone, f"{words[word]} in {place(int(np.argmax(index == word)))}", what)
             values = dates.dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
             values, per_second = np.where(wild, 0, values), 10**6
             self.reading = self.reading._replace(as_dates=True)
