@@ -214,7 +214,7 @@ def events_until(column: Any, rows: Any, width: int, real: Any = None, padding: 
         values = _copied(column, rows, width)
     else:
         values = column[xp.clip(rows[:, None] + steps, 0, None)]
-    if real is not None:
+    if real is not None and not (isinstance(real, np.ndarray) and (real >= width).all()):
         values = xp.where(steps > -real[:, None], values, xp.asarray(padding, dtype=values.dtype))
     return values
 

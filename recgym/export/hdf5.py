@@ -8,8 +8,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from recgym.catalog import Catalog
 from recgym.errors import StoreError
+from recgym.export.hdf5_files import opened, other_values, proved, writing
 from recgym.export.rows import Columns, Rows, next_frame
 from recgym.export.unfinished import item_ids_as_text, needed, rebatched, unfinished
 from recgym.frames import encode_frame
@@ -68,7 +68,7 @@ def predicted_size(rows: Rows, catalog: Catalog | None, *, states: bool) -> int:
 def read(path: Path, batch_size: int, first: int = 0) -> Iterator[Columns]:
     """Yields the rows of a file in order, `batch_size` at a time; see `recgym.export.read`."""
     h5py = needed("h5py", "hdf5")
-    with _opened(h5py, path) as file:
+    with opened(h5py, path) as file:
         n_rows, sums, step = _described(file, path)
         yield from rebatched(_read_blocks(file, path, n_rows, sums, step or batch_size, first), batch_size)
 
@@ -77,7 +77,7 @@ def verify(path: Path) -> None:
     """Reads all of a file and compares it with its checksums; see `recgym.export.verify`."""
     for _ in read(path, 1 << 20):
         pass
-    with _opened(needed("h5py", "hdf5"), path) as file:
+    with opened(needed("h5py", "hdf5"), path) as file:
         for name in ("item_ids", "user_ids", "embeddings"):
             if name in file and file[name].attrs.get("sha256", "") not in ("", _table_hash(file[name][()])):
                 raise StoreError(f"{path} must hold what was written, got other {name}; it is damaged, export it again")
@@ -106,7 +106,7 @@ def _read_blocks(
         for name in file.attrs["columns"].split():
             stored = file[name][begin:end]
             if sums is not None and zlib.crc32(np.ascontiguousarray(stored).data) != sums[name][number]:
-                raise _other_values(path, name, number, step, n_rows)
+                raise other_values(path, name, begin, end)
             columns[name] = _loaded(stored)[max(first - begin, 0) :]
         yield columns
 
@@ -134,7 +134,7 @@ def _step(rows: Rows, table: np.ndarray | None) -> int:
 
 def _lay_out(h5py: Any, path: Path, rows: Rows, catalog: Catalog | None, first: Columns) -> None:
     """Makes the file with every column at its full length, contiguous, so that filling it changes no structure."""
-    with _writing(h5py, path, "w") as file:
+    with writing(h5py, path, "w") as file:
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_layout(h5py.h5d.CONTIGUOUS)
         plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -173,69 +173,38 @@ def _about(rows: Rows, first: Iterable[str]) -> dict[str, Any]:
 def _fill(
     h5py: Any, path: Path, mark: Path, rows: Rows, table: Any, step: int, sums: dict[str, list[int]], title: str
 ) -> None:
-    """Writes the rows that are missing, and reads every block back before it is marked as there."""
+    """Writes the rows that are missing, and compares every block with what is in the file before it is marked."""
     width = sum(column.nbytes for column in _formed(rows.block(0, 1), table).values())
     begun = len(next(iter(sums.values()))) * step
     with (
         tqdm(total=len(rows), initial=begun, desc=title, unit="row", unit_scale=True, disable=None) as bar,
-        ThreadPoolExecutor(1) as helping,  # it sums and syncs while the next block is made
+        ThreadPoolExecutor(1) as helping,  # it sums and reads back while the next block is made
     ):
         while begun < len(rows):
-            first, pending = begun, 0
-            with _writing(h5py, path, "r+") as file:
+            pending, proof = 0, None
+            with writing(h5py, path, "r+") as file, open(path, "rb", buffering=0) as there:
                 columns = {name: file[name] for name in sums}
-                places = {name: (column.id.get_offset(), column[:1].nbytes) for name, column in columns.items()}
+                places = {name: column.id.get_offset() for name, column in columns.items()}
                 while begun < len(rows) and pending < _COMMIT:
                     end = min(begun + step, len(rows))
-                    for name, column in _formed(rows.block(begun, end), table).items():
-                        stored = np.ascontiguousarray(_stored(column))
-                        checksum = helping.submit(zlib.crc32, stored.data)
-                        columns[name][begun:end] = stored
-                        sums[name].append(checksum.result())
+                    made = _formed(rows.block(begun, end), table)
+                    made = {name: np.ascontiguousarray(_stored(column)) for name, column in made.items()}
+                    for name, column in made.items():
+                        columns[name][begun:end] = column
+                        columns[name].flush()  # what is written when it dies fails without a word
+                    _add(sums, proof)  # so that two blocks are held at most
+                    proof = helping.submit(proved, path, there, places, made, begun)
                     bar.update(end - begun)
                     pending += (end - begun) * width
                     begun = end
-                for column in columns.values():  # what is written when it dies fails without a word
-                    column.flush()
-            synced = helping.submit(sync, path)
-            _prove(path, places, sums, step, first, begun)
-            synced.result()
+                _add(sums, proof)
+            sync(path)
             _set_mark(mark, begun, sums)
 
 
-def _prove(
-    path: Path, places: Mapping[str, tuple[int, int]], sums: Mapping[str, list[int]], step: int, first: int, end: int
-) -> None:
-    """Raises a StoreError unless rows `first` to `end` have their checksums in the file; both cores read.
-
-    Args:
-        path: The file; every column lies in one piece of it.
-        places: Of each column, where it begins in the file and the bytes of a row.
-        sums: Checksums of each column, one per `step` rows.
-        step: See there.
-        first: First row to read, one with which a checksum begins.
-        end: Row to stop at.
-    """
-
-    def is_wrong(job: tuple[str, int]) -> bool:
-        name, number = job
-        (begin, width), row = places[name], number * step
-        with open(path, "rb", buffering=0) as file:
-            file.seek(begin + row * width)
-            return zlib.crc32(file.read((min(row + step, end) - row) * width)) != sums[name][number]
-
-    jobs = [(name, number) for number in range(first // step, -(-end // step)) for name in places]
-    with ThreadPoolExecutor(os.cpu_count()) as reading:
-        wrong = [job for job, bad in zip(jobs, reading.map(is_wrong, jobs), strict=True) if bad]
-    if wrong:
-        raise _other_values(path, *wrong[0], step, end)
-
-
-def _other_values(path: Path, name: str, number: int, step: int, end: int) -> StoreError:
-    return StoreError(
-        f"{path} must hold what was written, got other values of {name!r} in rows {number * step} to "
-        f"{min(number * step + step, end) - 1}; it is damaged, export it again"
-    )
+def _add(sums: Mapping[str, list[int]], proof: Future[dict[str, int]] | None) -> None:
+    for name, checksum in (proof.result() if proof else {}).items():
+        sums[name].append(checksum)
 
 
 def _resumed(h5py: Any, path: Path, mark: Path, step: int) -> dict[str, list[int]] | None:
@@ -246,7 +215,7 @@ def _resumed(h5py: Any, path: Path, mark: Path, step: int) -> dict[str, list[int
         with readable(mark, "be the mark of an export", "it is begun anew"):
             kept = read_json(mark)
             n_rows, sums = int(kept["rows"]), {name: [int(one) for one in kept["sums"][name]] for name in kept["sums"]}
-        with _opened(h5py, path) as file:
+        with opened(h5py, path) as file:
             for _ in _read_blocks(file, path, n_rows, sums, step, 0):
                 pass
     except StoreError as error:
@@ -257,13 +226,13 @@ def _resumed(h5py: Any, path: Path, mark: Path, step: int) -> dict[str, list[int
 
 def _seal(h5py: Any, path: Path, rows: Rows, catalog: Catalog | None, sums: dict[str, list[int]], step: int) -> None:
     """Writes the checksums into the file, and compares all of it that is not rows with what was to be written."""
-    with _writing(h5py, path, "r+") as file:
+    with writing(h5py, path, "r+") as file:
         for name, some in sums.items():
             file[name].attrs["crc32"] = np.array(some, dtype=np.uint32)
         file.attrs["checked_rows"] = step
         file.attrs["seal"] = _seal_of(file)
     sync(path)
-    with _opened(h5py, path) as file:
+    with opened(h5py, path) as file:
         _described(file, path)
         tables = _tables(rows, catalog)
         wrong = [name for name in tables if _table_hash(file[name][()]) != _table_hash(tables[name])]
@@ -302,32 +271,6 @@ def _stored(column: np.ndarray) -> np.ndarray:
 
 def _loaded(column: np.ndarray) -> np.ndarray:
     return np.char.decode(column.astype(f"S{column.dtype.itemsize}"), "utf-8") if column.dtype.kind == "S" else column
-
-
-@contextmanager
-def _writing(h5py: Any, path: Path, mode: str) -> Iterator[Any]:
-    """Opens a file to write; where that fails, HDF5 is given another place for the rest, which it would die of."""
-    file = h5py.File(path, mode)
-    handle = file.id.get_vfd_handle()
-    try:
-        yield file
-        file.flush()
-        file.close()
-    except BaseException:
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
-                elsewhere = os.memfd_create("lost") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
-                os.dup2(elsewhere, handle)
-                os.close(elsewhere)
-        with suppress(Exception):
-            file.close()
-        raise
-
-
-@contextmanager
-def _opened(h5py: Any, path: Path) -> Iterator[Any]:
-    with readable(path, "be a readable HDF5 file", "export it again"), h5py.File(path, "r") as file:
-        yield file
 
 
 def _set_mark(mark: Path, rows: int, sums: Mapping[str, list[int]]) -> None:

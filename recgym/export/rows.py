@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recgym.batches import FrameBatches, histories
-from recgym.batches.windows import locate_windows, window_starts
+from recgym.batches import FrameBatches
+from recgym.batches.windows import events_until, locate_windows, signposts, window_starts
 from recgym.errors import DataError
-from recgym.frames import last_events
 from recgym.log import InteractionLog
 
 Columns = dict[str, np.ndarray]
@@ -67,6 +66,7 @@ class Rows:
         )
         self._n_windows = checked.n_windows
         self._starts = window_starts(log.lengths, self.min_history)
+        self._posts = signposts(self._starts)
         self.k = 1 if self._slates is None else self._slates.events.shape[1]
 
     def __len__(self) -> int:
@@ -89,15 +89,14 @@ class Rows:
     def events(self, numbers: np.ndarray) -> np.ndarray:
         """Returns which events of the log these rows are (B,), or (B, k) if k > 1."""
         if self._slates is None:
-            users, positions = locate_windows(self._starts, numbers, self.min_history)
+            users, positions = self._located(numbers)
             return np.asarray(self.log.offsets[users] + positions)
         events = self._slates.events[numbers]
         return events if self.k > 1 else events[:, 0]
 
     def _logged(self, numbers: np.ndarray) -> Columns:
-        log, events = self.log, self.events(numbers)
-        users = np.searchsorted(self._starts, numbers, side="right") - 1
-        positions = events - log.offsets[users]
+        log, (users, positions) = self.log, self._located(numbers)
+        events = log.offsets[users] + positions
         items, rewards = self._frame(log, users, positions)
         last, terminal = positions == log.lengths[users] - 1, self.options["end_of_log"] == "terminal"
         columns = {
@@ -136,7 +135,13 @@ class Rows:
 
     def _frame(self, past: InteractionLog, users: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the last F of each user's first `counts` events, items and rewards (B, F)."""
-        return last_events(histories(past, users, counts, self.frame_size), self.frame_size, past.n_items)
+        newest, real = past.offsets[users] + counts - 1, np.minimum(counts, self.frame_size)
+        items = events_until(past.items, newest, self.frame_size, real, past.n_items)
+        return items, events_until(past.rewards, newest, self.frame_size, real)
+
+    def _located(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns whose rows these are (B,), and which of their events the decisions (B,)."""
+        return locate_windows(self._starts, numbers, self.min_history, self._posts)
 
     def _further(self, events: np.ndarray) -> Columns:
         """Returns the columns that only some logs have, of events (B,) or (B, k)."""

@@ -3,6 +3,7 @@
 A seeded part of what there is to try; `RECGYM_FAULTS=full` tries all of it. It, and `seeded`, write `docs/faults.csv`.
 """
 
+import faulthandler
 import json
 import os
 import random
@@ -69,13 +70,16 @@ def test_no_write_error_goes_unseen(shim, tmp_path):
 
 
 def look(path, read, expected):
-    """Returns "right", "refused", "wrong" or what was raised raw."""
+    """Returns "right", "refused", "wrong" or what was raised raw; a reading without an end ends the process."""
+    faulthandler.dump_traceback_later(60, exit=True)
     try:
         return "right" if same(read(path), expected) else "wrong"
     except RecgymError:
         return "refused"
     except Exception as error:
         return repr(error)[:300]
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.mark.parametrize("name", sorted(set(KINDS) - TEXT))
