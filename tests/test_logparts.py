@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 
+import duckdb
 import numpy as np
 import pandas as pd
+import polars
+import pyarrow.dataset
 import pytest
 
 from recgym import InteractionLog, datasets
 from recgym.errors import DataError, StoreError
 from recgym.log import parts as logparts_module
+from recgym.storage import store
 
 
 def assert_same(one, other):
@@ -90,12 +94,40 @@ def test_parts_have_about_equally_many_events(tmp_path):
 
 def test_any_reader_can_read_a_part(rich, tmp_path):
     rich.to_parquet(tmp_path / "parts", 3)
-    events = pd.concat(pd.read_parquet(tmp_path / "parts" / f"part-{part:05d}.parquet") for part in range(3))
-    items = pd.read_parquet(tmp_path / "parts" / "items.parquet")
-    users = pd.concat(pd.read_parquet(tmp_path / "parts" / f"users-{part:05d}.parquet") for part in range(3))
+    events = pd.read_parquet(tmp_path / "parts")
+    items = pd.read_parquet(tmp_path / "parts" / "_items.parquet")
+    users = pd.read_parquet(tmp_path / "parts" / "_users")
     assert users["user_id"].to_numpy()[events["user"]].tolist() == rich.user_ids[rich.event_users()].tolist()
     assert items["item_id"].to_numpy()[events["item"]].tolist() == rich.item_ids[rich.items].tolist()
     assert events["time"].tolist() == rich.times.tolist()
+
+
+def test_other_libraries_read_the_events_of_all_parts(rich, tmp_path):
+    rich.to_parquet(tmp_path / "parts", 3)
+    expected = pd.read_parquet(tmp_path / "parts" / "events")
+    assert expected["item"].tolist() == rich.items.tolist()
+    with_polars = polars.read_parquet(tmp_path / "parts" / "events")
+    with_duckdb = duckdb.sql(f"SELECT * FROM '{tmp_path}/parts/events/*.parquet'").df()
+    assert with_polars["item"].to_list() == with_duckdb["item"].tolist() == rich.items.tolist()
+    assert pyarrow.dataset.dataset(tmp_path / "parts").to_table()["user"].to_pylist() == rich.event_users().tolist()
+
+
+@pytest.mark.parametrize("part", [None, 0, 1])
+def test_parts_of_version_1_are_read(part, rich, tmp_path):
+    """All files beside each other, and a manifest that does not begin with an underscore."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    rich.to_parquet(new, 2)
+    about = store.parsed_manifest(new)["about"]
+    with store.atomic_folder(old) as target:
+        for name in store.parsed_manifest(new)["files"]:
+            flat = name.replace("events/part", "part").replace("_users/part", "users").replace("_items", "items")
+            (target / flat).write_bytes((new / name).read_bytes())
+        store.write_manifest(target, "log parts", 1, about)
+    assert sorted(path.name for path in old.iterdir())[:2] == ["items.parquet", "manifest.json"]
+    assert_same(InteractionLog.from_parquet(old, part), InteractionLog.from_parquet(new, part))
+    assert datasets.load(old).n_events == rich.n_events
+    rich.to_parquet(old, 3)  # is replaced whole
+    assert sorted(path.name for path in old.iterdir()) == ["_items.parquet", "_manifest.json", "_users", "events"]
 
 
 @pytest.mark.parametrize("n_parts", [0, 7])
@@ -106,7 +138,7 @@ def test_wrong_number_of_parts(n_parts, log, tmp_path):
 
 def test_damage_is_seen(log, tmp_path):
     log.to_parquet(tmp_path / "parts", 2)
-    path = tmp_path / "parts" / "part-00001.parquet"
+    path = tmp_path / "parts" / "events" / "part-00001.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     with pytest.raises(StoreError, match=r"part-00001\.parquet must have .* bytes"):

@@ -31,7 +31,7 @@ from recgym.datasets.tables.options import TableOptions, make_options
 from recgym.datasets.tables.table import read_table
 from recgym.errors import DataError, MissingDataError, RecgymError
 from recgym.log import InteractionLog
-from recgym.log.parts import write_manifest_of, write_part
+from recgym.log.parts import ITEMS, USERS, VERSION, write_manifest_of, write_part
 from recgym.options import check_choice, check_sizes
 from recgym.processes import in_processes
 from recgym.storage.store import atomic_folder
@@ -81,7 +81,7 @@ def prepare(
         )
     files = _files(str(source))
     out = Path(out)
-    what = [[(file, _stamp(file)) for file in files], dict(sorted(options.items())), n_parts]
+    what = [[(file, _stamp(file)) for file in files], dict(sorted(options.items())), n_parts, VERSION]
     digest = hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:12]
     work = _Work(files, out.with_name(f".{out.name}.{digest}.unfinished"), n_parts, made)
     work.folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ class _Work:
         """Writes the items of all parts, in order."""
         path = self.folder / "items.parquet"
         if not path.exists():
-            tables = [self._ids("items.parquet", "item_id", number) for number in range(self.n_parts)]
+            tables = [self._ids(ITEMS, "item_id", number) for number in range(self.n_parts)]
             ids = pa.concat_tables(tables, promote_options="permissive").group_by("item_id").aggregate([])
             with _written(path) as temporary:
                 parquet.write_table(ids.sort_by("item_id"), temporary)
@@ -198,7 +198,7 @@ class _Work:
             return
         log = InteractionLog.from_parquet(self.folder / f"log-{number:05d}")
         items = _plain(parquet.read_table(self.folder / "items.parquet")["item_id"])
-        users = [len(self._ids("users-00000.parquet", "user_id", before)) for before in range(number)]
+        users = [len(self._ids(USERS.format(0), "user_id", before)) for before in range(number)]
         place = np.searchsorted(items, log.item_ids).astype(np.int32)
         whole = replace(log, items=place[log.items], item_ids=items)
         temporary = folder.with_suffix(".tmp")
@@ -235,8 +235,8 @@ class _Work:
         items = _plain(parquet.read_table(self.folder / "items.parquet")["item_id"])
         with atomic_folder(out) as target:
             for folder in folders:
-                for path in folder.glob("*.parquet"):
-                    _linked(path, target / path.name)
+                for path in folder.rglob("*.parquet"):
+                    _linked(path, target / path.relative_to(folder))
             first_users = [0, *np.cumsum([about["n_users"] for about in abouts]).tolist()]
             about = {"name": out.name, "reward": abouts[0]["reward"], "reward_range": (min(lows), max(highs))}
             about |= {"is_tail": False, "source": source}
@@ -330,6 +330,7 @@ def _plain(column: pa.ChunkedArray) -> np.ndarray:
 
 def _linked(path: Path, target: Path) -> None:
     """Gives a file a second name, or copies it where that cannot be."""
+    target.parent.mkdir(exist_ok=True)
     try:
         os.link(path, target)
     except OSError:

@@ -2,16 +2,17 @@
 
 | file | rows | columns |
 |---|---|---|
-| `part-00000.parquet` ... | events, user by user, oldest first | `user`, `item` (indices in the whole log), `reward` |
-| | | and where the log has them `time` (seconds), `propensity`, `extra/NAME` |
-| `users-00000.parquet` ... | the users of that part, in index order | `user_id`, `n_events`, `users/NAME` |
-| `items.parquet` | all items, in index order | `item_id`, `title`, `item_features/NAME` |
+| `events/part-00000.parquet` ... | events, user by user, oldest first | `user`, `item` (indices in the whole log), |
+| | | `reward`, and where the log has them `time` (seconds), `propensity`, `extra/NAME` |
+| `_users/part-00000.parquet` ... | the users of that part, in index order | `user_id`, `n_events`, `users/NAME` |
+| `_items.parquet` | all items, in index order | `item_id`, `title`, `item_features/NAME` |
 
-`manifest.json` holds the log's name, reward transform and range, the NumPy type of every column, the first user of each
-part, and size and SHA-256 of every file.
+`_manifest.json` holds the log's name, reward transform and range, the NumPy type of every column, the first user of
+each part, and size and SHA-256 of every file.
 
 Parts have about equally many events. Ids and other values that are neither numbers nor text stand as JSON text. Any
-Parquet reader can join events with `items.parquet` by position; `InteractionLog.from_parquet` reads all or one part.
+Parquet reader can join events with `_items.parquet` by position: pandas and Arrow read the folder or `events`, polars
+and DuckDB `events`. `InteractionLog.from_parquet` reads all or one part.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 
 KIND = "log parts"
-VERSION = 1
+VERSION = 2  # 1 had all files beside each other, and a manifest that readers of Parquet folders did not pass over
+USERS, ITEMS = "_users/part-{:05d}.parquet", "_items.parquet"
+_PARTS = "events/part-{:05d}.parquet"
+_FIRST = ("part-{:05d}.parquet", "users-{:05d}.parquet", "items.parquet")  # events, users and items of version 1
 _EVENTS = {"items": "item", "rewards": "reward", "times": "time", "propensities": "propensity"}
 _ROWS = 1 << 20  # events of a row group
 
@@ -82,16 +86,20 @@ def write_part(
     first, last = users
     columns = {"user_id": log.user_ids[first:last], "n_events": log.lengths[first:last]}
     columns |= {f"users/{name}": column[first:last] for name, column in log.users.items()}
-    _write(target / f"users-{part:05d}.parquet", columns, dtypes)
-    _write_events(log, target / f"part-{part:05d}.parquet", first, last, dtypes, n_before)
+    paths = [target / name.format(part) for name in (USERS, _PARTS)]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+    _write(paths[0], columns, dtypes)
+    _write_events(log, paths[1], first, last, dtypes, n_before)
 
 
 def write_manifest_of(
     target: Path, about: Mapping[str, Any], first_users: list[int], dtypes: dict[str, str], items: Mapping[str, Any]
 ) -> None:
     """Writes items and manifest of a folder whose parts are there."""
-    _write(target / "items.parquet", items, dtypes)
-    store.write_manifest(target, KIND, VERSION, {**about, "first_users": first_users, "dtypes": dtypes})
+    _write(target / ITEMS, items, dtypes)
+    told = {**about, "first_users": first_users, "dtypes": dtypes}
+    store.write_manifest(target, KIND, VERSION, told, name=store.HIDDEN)
 
 
 def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
@@ -101,14 +109,17 @@ def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
         StoreError: if the folder holds no such log or is damaged.
         DataError: if there is no such part.
     """
-    about = store.read_manifest(folder, KIND, VERSION)["about"]
+    version = 1 if store.parsed_manifest(folder)["version"] == 1 else VERSION
+    about = store.read_manifest(folder, KIND, version)["about"]
     n_parts = len(about["first_users"]) - 1
     if part is not None and not 0 <= part < n_parts:
         raise DataError(f"part must lie between 0 and {n_parts - 1}, got {part}; choose one of them, or None for all")
     chosen = range(n_parts) if part is None else [part]
-    items = _read([folder / "items.parquet"], about["dtypes"])
-    users = _read([folder / f"users-{number:05d}.parquet" for number in chosen], about["dtypes"])
-    events = _read([folder / f"part-{number:05d}.parquet" for number in chosen], about["dtypes"])
+    names = _FIRST if version == 1 else (_PARTS, USERS, ITEMS)
+    events, users, items = (
+        _read([folder / name.format(number) for number in (chosen if name != names[2] else [0])], about["dtypes"])
+        for name in names
+    )
     low, high = about["reward_range"]
     return {
         **{name: events.get(column) for name, column in _EVENTS.items()},
