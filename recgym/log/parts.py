@@ -116,10 +116,11 @@ def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
         raise DataError(f"part must lie between 0 and {n_parts - 1}, got {part}; choose one of them, or None for all")
     chosen = range(n_parts) if part is None else [part]
     names = _FIRST if version == 1 else (_PARTS, USERS, ITEMS)
-    events, users, items = (
-        _read([folder / name.format(number) for number in (chosen if name != names[2] else [0])], about["dtypes"])
-        for name in names
+    events, users = (
+        _read([folder / name.format(number) for number in chosen], about["dtypes"], needed)
+        for name, needed in zip(names[:2], (("item", "reward"), ("user_id", "n_events")), strict=True)
     )
+    items = _read([folder / names[2]], about["dtypes"], ("item_id",))
     low, high = about["reward_range"]
     return {
         **{name: events.get(column) for name, column in _EVENTS.items()},
@@ -182,27 +183,32 @@ def _table(columns: Mapping[str, np.ndarray], dtypes: dict[str, str]) -> pa.Tabl
     return pa.table(arrays)
 
 
-def _read(paths: list[Path], dtypes: Mapping[str, str]) -> dict[str, np.ndarray]:
+def _read(paths: list[Path], dtypes: Mapping[str, str], needed: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Returns the columns of files one after the other, the needed ones among them."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         table = pa.concat_tables([parquet.read_table(path, page_checksum_verification=True) for path in paths])
-    except (OSError, pa.ArrowException) as error:
+        columns = {name: _array(table.column(name), np.dtype(dtypes[name])) for name in table.column_names}
+        if lacking := [name for name in needed if name not in columns]:
+            raise ValueError(f"no column {lacking[0]!r}")
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise StoreError(
             f"{paths[0].parent} must hold readable parts, got {error}; it is damaged, write it again"
         ) from error
-    columns = {}
-    for name in table.column_names:
-        column, dtype = table.column(name), np.dtype(dtypes[name])
-        if dtype.kind == "O":
-            columns[name] = ids.from_json(json.loads(word) for word in column.to_pylist())
-        elif pa.types.is_fixed_size_list(column.type):
-            flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)  # bits and text must be copied
-            columns[name] = flat.reshape(len(column), column.type.list_size).astype(dtype)
-        else:
-            columns[name] = column.to_numpy().astype(dtype, copy=False)
     return columns
+
+
+def _array(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
+    import pyarrow as pa
+
+    if dtype.kind == "O":
+        return ids.from_json(json.loads(word) for word in column.to_pylist())
+    if pa.types.is_fixed_size_list(column.type):
+        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)  # bits and text must be copied
+        return flat.reshape(len(column), column.type.list_size).astype(dtype)
+    return column.to_numpy().astype(dtype, copy=False)
 
 
 def _group(group: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
