@@ -325,6 +325,7 @@ def _rewards(
 def _numbers(columns: Columns, name: str) -> np.ndarray:
     """Returns a column as numbers (n,) float64, with 0 where it is missing."""
     column = columns.table.column(name)
+    column = column.cast(plain_kind(column.type))
     if not any(is_kind(column.type) for is_kind in _NUMERIC):
         column = _parsed(columns, name)
     column = column.cast(pa.float64(), safe=False)

@@ -20,6 +20,7 @@ from recgym.datasets.tables.id_codes import encode
 from recgym.datasets.tables.json_lines import is_json_lines
 from recgym.datasets.tables.json_lines import read_blocks as read_blocks_of_json
 from recgym.datasets.tables.kinds import widest
+from recgym.datasets.tables.object_columns import to_arrow
 from recgym.datasets.tables.options import TableOptions
 from recgym.datasets.tables.parts import Part, parts_of
 from recgym.datasets.tables.streams import check_expansion, make_limits
@@ -196,24 +197,11 @@ def from_frame(frame: pd.DataFrame, options: TableOptions, where: str = "the Dat
     arrays, objects = {}, {}
     for name in options.needed:
         is_id = name in (options.user, options.item)
-        try:
-            array = pa.Array.from_pandas(frame[own[name]].reset_index(drop=True))
-            if is_id and pa.types.is_nested(array.type):
-                raise pa.ArrowTypeError("tuples")
-            arrays[name] = pa.chunked_array([array])
-        except (pa.ArrowException, OverflowError, UnicodeError) as error:
-            if not is_id or isinstance(error, UnicodeError):
-                raise DataError(
-                    f"column {name!r} of {where} must hold values of one kind, got {error}; convert it"
-                ) from error
-            objects[name] = np.fromiter(map(_plain, frame[own[name]]), dtype=object, count=len(frame))
-            arrays[name] = pa.chunked_array([pa.nulls(len(frame))])
+        array, values = to_arrow(frame[own[name]], name, where, is_id)
+        arrays[name] = pa.chunked_array([array])
+        if values is not None:
+            objects[name] = values
     return Columns(pa.table(arrays), where, partial(_row, 0), objects=objects)
-
-
-def _plain(one: Any) -> Any:
-    """Returns an id as Python's own kind of number, which can be saved."""
-    return one.item() if isinstance(one, np.generic) else one
 
 
 def _from_arrow(table: pa.Table, options: TableOptions) -> Columns:
