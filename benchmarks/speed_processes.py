@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-LEARNERS = {"TD3": (2048, 24), "BCQ": (2048, 8), "SequenceModel": (128, 10)}  # rows of a batch, updates timed
+LEARNERS = {"TD3": (4096, 16), "BCQ": (4096, 4), "SequenceModel": (256, 8)}  # rows of a batch, updates timed
 TURNS = 3  # they take turns, and the best of each counts
 N_PARTS = 64
 _PREPARE = """
