@@ -88,6 +88,8 @@ BYTES = {
     ),
     "UTF-16": ("u,i\na,x\n".encode("utf-16"), 'must be text in utf-8, .*its first bytes say encoding="utf-16"'),
     "UTF-32": ("u,i\na,x\n".encode("utf-32"), 'must be text in utf-8, .*its first bytes say encoding="utf-32"'),
+    "UTF-16 without a mark": ("u,i\na,x\n".encode("utf-16-le"), 'its first bytes say encoding="utf-16-le"'),
+    "UTF-16 the other way round": ("u,i\na,x\n".encode("utf-16-be"), 'its first bytes say encoding="utf-16-be"'),
     "binary": (bytes(range(256)) * 100, "must be text in utf-8, got bytes that are not in the header line"),
     "no line end for ever": (b"u" * 1_000_000, r"must have the columns 'u', 'i', got 'u{80}\.\.\.'; name"),
 }
@@ -101,7 +103,7 @@ def test_bad_bytes(wrong, tmp_path):
         datasets.load("table", path=tmp_path / "bad.csv", user="u", item="i")
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_the_encoding_a_message_names_reads_the_file(encoding, tmp_path):
     (tmp_path / "bad.csv").write_bytes("u,i\na,é\n".encode(encoding))
     log = datasets.load("table", path=tmp_path / "bad.csv", user="u", item="i", encoding=encoding)

@@ -186,7 +186,17 @@ def test_what_was_guessed_is_said(caplog):
 ZONED, PLAIN = "2020-01-01T02:00:00+02:00", "2020-01-01T00:00:00"
 
 
-@pytest.mark.parametrize("zoned", [ZONED, "2020-01-01 00:00:00Z", "2020-01-01T00:00Z", "2020-01-01T00:00:00.5-0300"])
+@pytest.mark.parametrize(
+    "zoned",
+    [
+        ZONED,
+        "2020-01-01 00:00:00Z",
+        "2020-01-01T00:00Z",
+        "2020-01-01T00:00:00.5-0300",
+        "20200101T000000Z",
+        "2020-01-01T00+00:00",
+    ],
+)
 @pytest.mark.parametrize("first", [True, False])
 def test_times_with_a_zone_and_times_without_are_not_mixed(zoned, first, tmp_path):
     words = [zoned, PLAIN] if first else [PLAIN, zoned]

@@ -86,6 +86,14 @@ def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path, monkeypatch, 
     same(InteractionLog.from_parquet(tmp_path / "out"), _whole(source))
 
 
+@pytest.mark.parametrize("left", ["_temporary/0", ".staging"])
+def test_what_a_writer_left_unfinished_is_no_part(left, tmp_path):
+    source = written(tmp_path / "events", events(False))
+    (source / left).mkdir(parents=True)
+    parquet.write_table(events(False, n=50, seed=1), source / left / "events-0.parquet")
+    same(InteractionLog.from_parquet(prepare(source, tmp_path / "out", n_parts=2, **OPTIONS)), _whole(source))
+
+
 def test_addresses_of_fsspec_are_read(tmp_path):
     fsspec = pytest.importorskip("fsspec")
     table, system = events(True), fsspec.filesystem("memory")

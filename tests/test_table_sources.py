@@ -91,6 +91,25 @@ def test_floats_in_one_file_and_whole_numbers_in_the_next_are_one_user(tmp_path)
     assert log.user_ids.tolist() == [7, 2**40] and log.lengths.tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("other", ["b.csv", "b.tsv.gz", "b.jsonl", "day=1/b.csv"])
+def test_a_folder_of_several_kinds_is_refused(other, tmp_path):
+    """One kind was read, and the events of all others were left out without a word."""
+    parquet.write_table(pa.table({"u": [1], "i": [1]}), tmp_path / "a.parquet")
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    (tmp_path / other).write_text("u,i\n2,2\n")
+    match = r"must be of one kind, got a\.parquet and b\.\S+ \(1 and 1\); read each kind from a folder of its own"
+    with pytest.raises(DataError, match=match):
+        datasets.load("table", path=tmp_path, user="u", item="i")
+
+
+@pytest.mark.parametrize("other", ["README.txt", "schema.json", "_SUCCESS", ".b.csv", "old/b.csv"])
+def test_what_is_no_table_may_stand_beside_the_parts(other, tmp_path):
+    parquet.write_table(pa.table({"u": [1], "i": [1]}), tmp_path / "a.parquet")
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    (tmp_path / other).write_text("any words")
+    assert datasets.load("table", path=tmp_path, user="u", item="i").n_events == 1
+
+
 # -- tables in memory --------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from recgym.datasets.tables.options import TableOptions, make_options
+from recgym.datasets.tables.parts import is_hidden
 from recgym.datasets.tables.table import read_table
 from recgym.errors import DataError, MissingDataError, RecgymError
 from recgym.log import InteractionLog
@@ -261,12 +262,11 @@ def _files(source: str) -> list[str]:
     """Returns the Parquet files of an address, in the order of their names."""
     if "://" in source:
         system, path = _system(source)
-        kind = source.partition("://")[0]
-        found = [path] if system.isfile(path) else system.find(path)
-        files = [f"{kind}://{name}" for name in sorted(found)]
+        found, before = [path] if system.isfile(path) else system.find(path), source.partition("://")[0] + "://"
     else:
-        there = Path(source).expanduser().resolve()
-        files = [str(there)] if there.is_file() else sorted(str(file) for file in there.rglob("*") if file.is_file())
+        path, before = str(Path(source).expanduser().resolve()), ""
+        found = [path] if Path(path).is_file() else [str(file) for file in Path(path).rglob("*") if file.is_file()]
+    files = [before + name for name in sorted(found) if not is_hidden(name[len(path) :])]
     files = [file for file in files if file.endswith((".parquet", ".pq"))]
     if not files:
         raise MissingDataError(f"{source} must hold Parquet files, got none; write the events as such first")

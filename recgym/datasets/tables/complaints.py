@@ -91,6 +91,8 @@ def wrong_encoding(text: Text, what: str) -> DataError:
     with text.open() as file:
         begins = file.read(4)
     marked = next((name for mark, name in _MARKS.items() if begins.startswith(mark)), None)
+    if marked is None and len(begins) == 4 and begins.count(0) == 2:  # letters of two bytes, and no mark
+        marked = {b"\0\0": "utf-16-le"}.get(begins[1::2]) or {b"\0\0": "utf-16-be"}.get(begins[::2])
     which = f'its first bytes say encoding="{marked}"' if marked else 'e.g. encoding="latin-1"'
     return DataError(
         f"{text.where} must be text in {text.encoding}, got bytes that are not in {what}; "

@@ -18,7 +18,9 @@ from recgym.errors import DataError
 from recgym.ids import as_ids, factorise, sorting
 
 OWN_CODE = 1 << 24  # whole numbers below it are their own code; a table of so many is small
-_LOOSE = re.compile(r" *([+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?) *")  # as programs write numbers
+_LOOSE = re.compile(
+    r"[ \t]*([+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?)[ \t]*"
+)  # as programs write numbers
 
 
 class Codes(NamedTuple):

@@ -14,6 +14,13 @@ from recgym.errors import DataError, MissingDataError
 
 _PARQUET = {".parquet", ".pq"}
 _TEXT = {".csv", ".tsv", ".txt"}
+_TABLES = {
+    *_PARQUET,
+    ".jsonl",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+}  # what is a table by its name; README.txt may stand beside any
 _NOTHING = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -37,7 +44,7 @@ def parts_of(path: Path) -> list[Part]:
 
     Raises:
         MissingDataError: if a folder holds none.
-        DataError: if not all lie in folders of the same columns.
+        DataError: if tables of several kinds lie there, or not all lie in folders of the same columns.
     """
     if not path.is_dir():
         return [Part(path)]
@@ -45,12 +52,19 @@ def parts_of(path: Path) -> list[Part]:
     kinds = (
         lambda file: file.suffix.lower() in _PARQUET,
         is_json_lines,
-        lambda file: bool(_TEXT & {ending.lower() for ending in file.suffixes[-2:]}),
+        lambda file: bool(_TEXT & _endings(file)),
     )
     found = next((own for kind in kinds if (own := [file for file in files if kind(file)])), [])
     if not found:
         raise MissingDataError(
             f"a folder as table must hold .parquet files, or .jsonl or .csv ones, got none in {path}; name another"
+        )
+    chosen = set(found)
+    others = [file for file in files if file not in chosen and _TABLES & _endings(file)]
+    if others:
+        raise DataError(
+            f"all parts of {path} must be of one kind, got {found[0].name} and {others[0].name} ({len(found)} and "
+            f"{len(others)}); read each kind from a folder of its own"
         )
     folders = [[one.partition("=") for one in file.relative_to(path).parts[:-1]] for file in found]
     names = [[name for name, _, _ in own] for own in folders]
@@ -65,9 +79,18 @@ def parts_of(path: Path) -> list[Part]:
     ]
 
 
+def _endings(file: Path) -> set[str]:
+    """Returns the last two endings of a name, the second of which may say how it is packed."""
+    return {ending.lower() for ending in file.suffixes[-2:]}
+
+
+def is_hidden(relative: str) -> bool:
+    """Returns whether a name or a folder begins as those that readers of Parquet pass over, as Spark's `_temporary`."""
+    return any(part.startswith((".", "_")) for part in Path(relative).parts)
+
+
 def _counts(relative: Path) -> bool:
-    *folders, name = relative.parts
-    return name[0] not in "._" and all("=" in folder and folder[0] not in "._=" for folder in folders)
+    return not is_hidden(str(relative)) and all("=" in folder and folder[0] != "=" for folder in relative.parts[:-1])
 
 
 def _typed(words: list[str | None]) -> pa.Array:

@@ -254,7 +254,7 @@ class Clock:
         else:
             self.has_dates, wild = True, dates.isna().to_numpy()
             zoned = pc.match_substring_regex(encoded.dictionary, _ZONE).to_numpy(zero_copy_only=False)
-            timed = pc.match_substring(encoded.dictionary, ":").to_numpy(zero_copy_only=False)
+            timed = pc.match_substring_regex(encoded.dictionary, r"\d[T ]\d").to_numpy(zero_copy_only=False)
             for has_zone in (True, False) if self._form is None else ():
                 if (found := ~wild & timed & (zoned == has_zone)).any():
                     word = int(np.argmax(found))
