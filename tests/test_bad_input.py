@@ -283,3 +283,36 @@ def test_columns_of_one_name_in_memory():
 def test_table_needs_a_path():
     with pytest.raises(DataError, match="a table needs path="):
         datasets.load("table", user="u", item="i")
+
+
+@pytest.mark.parametrize(
+    "option, value, must",
+    [
+        ("user", None, "text"),
+        ("user", ["u"], "text"),
+        ("transform", {"a": 1}, "text"),
+        ("separator", 5, "text"),
+        ("encoding", 5, "text"),
+        ("time_format", 5, "text"),
+        ("missing_words", 5, "a list"),
+        ("extra", 5, "a list"),
+        ("names", 5, "a list"),
+        ("transforms", 5, "a list"),
+        ("transforms", [5], "functions or their names"),
+        ("min_events", "3", "a whole number"),
+        ("top_items", "x", "a whole number"),
+        ("limits", 5, "a dictionary"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(option, value, must, tmp_path):
+    (tmp_path / "good.csv").write_text("u,i\na,x\n")
+    with pytest.raises(DataError, match=f"^{option} must be {must}, got "):
+        datasets.load("table", **({"path": tmp_path / "good.csv", "user": "u", "item": "i"} | {option: value}))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_columns_between_other_separators_are_told_so(separator, tmp_path):
+    (tmp_path / "other.csv").write_text("u,i,t\na,x,1\n".replace(",", separator))
+    with pytest.raises(DataError, match="or name its separator, which looks like") as raised:
+        datasets.load("table", path=tmp_path / "other.csv", user="u", item="i", time="t")
+    assert str(raised.value).endswith(repr(separator))

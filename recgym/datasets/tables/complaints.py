@@ -39,9 +39,12 @@ def require_columns(where: str, wanted: Any, present: Sequence[str]) -> None:
         shown = ", ".join(repr(brief(name)) for name in present[:30]) + (
             f" and {len(present) - 30:,} more" if len(present) > 30 else ""
         )
+        few = present if len(present) < len(set(wanted)) else ()
+        other = next((one for one in "\t;|" if any(one in name for name in few)), "")
+        hint = f", or name its separator, which looks like {other!r}" if other else ""
         raise DataError(
             f"{where} must have the column{'s' if len(lacking) > 1 else ''} {', '.join(map(repr, lacking))}, "
-            f"got {shown}; name the columns as they stand in the file"
+            f"got {shown}; name the columns as they stand in the file{hint}"
         )
 
 

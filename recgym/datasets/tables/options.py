@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from recgym.datasets.tables.streams import make_limits
@@ -75,6 +76,7 @@ def make_options(options: dict[str, Any]) -> TableOptions:
         )
     named = {name: str(value) for name, value in options.items() if name in _COLUMNS and isinstance(value, int)}
     made = TableOptions(**(options | named))
+    _check_types(made)
     for name in ("extra", "transforms", "missing_words", "names"):
         if isinstance(getattr(made, name), str):
             raise DataError(f"{name} must be a list, got {getattr(made, name)!r}; put it in brackets")
@@ -90,6 +92,25 @@ def make_options(options: dict[str, Any]) -> TableOptions:
     if made.missing not in ("error", "drop"):
         raise DataError(f"missing must be 'error' or 'drop', got {made.missing!r}; choose one of them")
     return made
+
+
+def _check_types(made: TableOptions) -> None:
+    """Raises a DataError unless each option is of a type that can be meant."""
+    nothing = type(None)
+    musts: dict[str, tuple[tuple[type, ...], str]] = {
+        **dict.fromkeys(("user", "item", "separator", "encoding", "transform"), ((str,), "text")),
+        **dict.fromkeys(("reward", "time", "propensity", "time_unit", "time_format"), ((str, nothing), "text")),
+        **dict.fromkeys(("extra", "transforms", "missing_words", "names"), ((Iterable,), "a list")),
+        **dict.fromkeys(("min_events", "top_items"), ((Real, nothing), "a whole number")),
+        "limits": ((Mapping,), "a dictionary"),
+    }
+    for name, (types, called) in musts.items():
+        value = getattr(made, name)
+        if not isinstance(value, types):
+            raise DataError(f"{name} must be {called}, got {value!r} ({type(value).__name__}); mend it")
+    for function in made.transforms:
+        if not callable(function) and not isinstance(function, str):
+            raise DataError(f"transforms must be functions or their names, got {function!r}; mend that one")
 
 
 def _check_dialect(made: TableOptions) -> None:
