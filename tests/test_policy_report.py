@@ -1,6 +1,7 @@
 """The table for one's own log: what it says where all is well, and what it says where it is not."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from recgym.evaluation.collection import collect, true_value
 from recgym.evaluation.policies import GaussianPolicy, SoftmaxPolicy
 from recgym.frames import History
 from recgym.log import InteractionLog
-from recgym.ope.logged import decisions, evaluated_probabilities
+from recgym.ope.logged import decisions, evaluated_probabilities, people_of
 from recgym.ope.report import evaluate_policy
 from recgym.scorers import Popularity
 from recgym.users import ReplayUsers
@@ -98,6 +99,55 @@ def bandit_log(n=400, seed=0):
         item_ids=np.arange(4),
         reward_range=(0.0, 1.0),
     )
+
+
+def of_people(log, user_id):
+    return replace(log, users={**log.users, "user_id": np.array(user_id, dtype=object)})
+
+
+def copied(log, times):
+    """Every session so many times, each time the same person's."""
+    log = of_people(log, log.user_ids.tolist())
+    found = log.select_users(np.tile(np.arange(log.n_users), times))
+    return replace(found, user_ids=np.arange(found.n_users))
+
+
+@pytest.mark.parametrize("behaviour", [None, "popularity"])
+def test_what_one_person_does_again_makes_nothing_more_certain(behaviour):
+    log = bandit_log()
+    log = log if behaviour is None else replace(log, propensities=None)
+    again = copied(log, 4)
+    once, people = (evaluate_policy(one, Fixed(one), behaviour=behaviour) for one in (log, again))
+    sessions = evaluate_policy(of_people(again, [None] * again.n_users), Fixed(again), behaviour=behaviour)
+    assert "bootstrap over sessions" in str(once) + str(sessions) and "bootstrap over people" in str(people)
+    for row, of_copies, too_sure in zip(once.estimates, people.estimates, sessions.estimates, strict=True):
+        width, kept, shrunk = (one.interval.high - one.interval.low for one in (row, of_copies, too_sure))
+        assert kept == pytest.approx(width, rel=0.25), row.estimator
+        assert shrunk < 0.65 * kept or "SLOPE" in row.note, row.estimator
+    if behaviour is not None:
+        ends = [[row.high - row.low for row in one.sensitivity] for one in (once, people, sessions)]
+        assert ends[1][0] == pytest.approx(ends[0][0], rel=0.3) and ends[2][0] < 0.65 * ends[1][0]
+
+
+def test_bernstein_intervals_are_of_people_too():
+    log = bandit_log(60)
+    tables = [evaluate_policy(one, Fixed(log), interval="bernstein") for one in (log, copied(log, 3))]
+    assert "empirical Bernstein over people" in str(tables[1]) and "over people" not in str(tables[0])
+    for once, again in zip(*(table.estimates for table in tables), strict=True):
+        close = 1e-5 if "ips" in once.estimator else 0.05  # models are fitted to half of the sessions, so to copies
+        assert np.allclose(once.interval, again.interval, rtol=close, equal_nan=True), once.estimator
+    uneven = of_people(log, [min(place, 40) for place in range(60)])  # the last one has twenty
+    wide = evaluate_policy(uneven, Fixed(log), interval="bernstein").estimates
+    assert all(np.isnan(one.interval.low) or one.interval.high > 0.99 for one in wide)  # nothing can be told
+
+
+def test_sessions_of_unknown_people_are_of_one_each():
+    log = bandit_log(50)
+    named = of_people(log, [None, None, "a", "a", *range(46)])
+    assert people_of(named).tolist() == [0, 1, 2, 2, *range(3, 49)]
+    assert people_of(of_people(log, [None] * 50)) is people_of(log) is None
+    alone = evaluate_policy(of_people(log, ["a"] * 50), Fixed(log))
+    assert all(np.isnan(one.interval.low) for one in alone.estimates)  # of one person nothing is known of others
 
 
 def long_log(n_steps, n=30, seed=0):

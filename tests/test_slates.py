@@ -180,7 +180,7 @@ def test_bernstein_holds_the_truth_and_is_wider(k, horizon):
         assert other.interval.low <= truth <= other.interval.high, other
         assert other.interval.high - other.interval.low > one.interval.high - one.interval.low
         assert -0.801 * k * horizon < other.interval.low and other.interval.high < 1.001 * k * horizon
-    assert "empirical Bernstein, no propensity below" in str(wide) and "bootstrap over sessions" in str(narrow)
+    assert "empirical Bernstein over people, no propensity" in str(wide) and "bootstrap over people" in str(narrow)
 
 
 def test_values_are_within_the_range_that_bernstein_is_given():

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--interval",
         choices=INTERVALS,
         default="bootstrap",
-        help="bootstrap over sessions, or empirical Bernstein: wide, but valid for any number of sessions",
+        help="bootstrap over people, or empirical Bernstein: wide, but valid for any number of sessions",
     )
     parser.add_argument(
         "--behaviour",

@@ -18,7 +18,7 @@ from recgym.catalog import Catalog
 from recgym.errors import DataError
 from recgym.log import InteractionLog
 from recgym.ope.behaviour_models import LEAST, SMOOTH, Shown, fitted_model
-from recgym.ope.logged import checked, decisions
+from recgym.ope.logged import checked, decisions, people_of
 
 _EDGES = np.array([0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0])
 _OFF = 1.5  # predicted shares may differ from those seen by so many times
@@ -113,8 +113,8 @@ def estimate_propensities(
     Source: of the idea that propensities can be fitted, Hirano, Imbens and Ridder (2003), Econometrica 71(4).
     """
     made = decisions(replace(log, propensities=np.ones(log.n_events, dtype=np.float32)))
-    people = np.unique(np.asarray(log.users["user_id"]), return_inverse=True)[1] if "user_id" in log.users else None
-    people = np.arange(log.n_users) if people is None else people.reshape(-1)
+    people = people_of(log)
+    people = np.arange(log.n_users) if people is None else people
     n_people = int(people.max()) + 1
     if n_people < 2:
         raise DataError("propensities must be estimated on other people's sessions, got a log of one person; log more")

@@ -50,6 +50,7 @@ class Worth(NamedTuple):
     gamma: float
     horizon: int
     largest: float  # weight of one step: 1 / the smallest propensity of the log
+    people: np.ndarray | None = None  # whose each session is (n,), where some have several
 
     @property
     def session(self) -> tuple[float, float]:
@@ -162,7 +163,7 @@ def estimate(name: str, estimator: Estimator, can: Worth, interval: str) -> Esti
         warnings.simplefilter("always", ope.OverlapWarning)
         try:
             if tuned:
-                values, parameter = _tuned(function, given)
+                values, parameter = _tuned(function, given, can.people)
                 kept = _kept(function, given, parameter)
                 note = f"parameter {parameter:g}, chosen by SLOPE"
             else:
@@ -177,11 +178,21 @@ def estimate(name: str, estimator: Estimator, can: Worth, interval: str) -> Esti
     return Estimate(name, found, "; ".join(text for text in notes if text), kept)
 
 
-def _tuned(function: Callable[..., np.ndarray], given: tuple[Any, ...]) -> tuple[np.ndarray, float]:
+def _tuned(
+    function: Callable[..., np.ndarray], given: tuple[Any, ...], people: np.ndarray | None
+) -> tuple[np.ndarray, float]:
     """Returns the values at the parameter that SLOPE chooses, and the parameter."""
     candidates = [function(*given, value) for value in HYPERPARAMETERS]
-    chosen = ope.slope(candidates)
+    chosen = ope.slope([by_person(values, people) for values in candidates])
     return candidates[chosen], HYPERPARAMETERS[chosen]
+
+
+def by_person(values: np.ndarray, people: np.ndarray | None) -> np.ndarray:
+    """Returns one value a person (n_people,) whose mean is that of the values (n,), of sessions; sums, in one scale."""
+    if people is None:
+        return values
+    sums = np.bincount(people, weights=values)
+    return sums * (len(sums) / len(values)) if len(sums) > 1 else values
 
 
 def _kept(function: Callable[..., np.ndarray], given: tuple[Any, ...], parameter: float) -> float:
@@ -205,10 +216,16 @@ def interval_of(
     """
     if interval not in INTERVALS:
         raise DataError(f"interval must be one of {', '.join(INTERVALS)}, got {interval!r}; choose one of them")
+    if can.people is not None and not can.people.any():  # one person says nothing of others
+        return Interval(float(values.mean()), np.nan, np.nan)
     if interval == "bootstrap":
-        return mean_interval(values, n_draws=N_DRAWS)
+        return mean_interval(values, people=can.people, n_draws=N_DRAWS)
     if value_range is None:
         return Interval(float(values.mean()), np.nan, np.nan)
+    if can.people is not None:
+        counts = np.bincount(can.people) * (len(np.bincount(can.people)) / len(values))
+        ends = [end * count for end in value_range for count in (counts.min(), counts.max())]
+        values, value_range = by_person(values, can.people), (min(ends), max(ends))
     slack = 1e-6 * max(map(abs, value_range))  # rewards are float32
     found = ope.bernstein_interval(
         values, (value_range[0] - slack, value_range[1] + slack), confidence=1.0 - 0.05 / n_chosen

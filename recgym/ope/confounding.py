@@ -93,6 +93,7 @@ def sensitivity(
     beta: np.ndarray,
     gammas: tuple[float, ...] = GAMMAS,
     *,
+    people: np.ndarray | None = None,
     n_draws: int = 300,
     seed: int = 0,
 ) -> tuple[Sensitivity, ...]:
@@ -103,21 +104,29 @@ def sensitivity(
         pi: Probabilities of the shown items under the evaluated policy (n, T), 1 where padded.
         beta: Estimated propensities (n, T), likewise.
         gammas: Factors that the odds may be off by, each at least 1.
+        people: Whose each session is (n,), numbers from 0: then people are drawn. None: each is somebody else's.
         n_draws: Resamples of sessions.
         seed: Their seed.
     """
-    returns, pi, beta = _sorted(returns, pi, beta)
+    returns, pi, beta, people = _sorted(returns, pi, beta, people)
     found = []
     for gamma in gammas:
         low, high = weight_bounds(pi, beta, gamma)
-        drawn = np.array([bounds(returns, low, high, counts) for counts in _resamples(len(low), n_draws, seed)])
+        drawn = np.array([bounds(returns, low, high, counts) for counts in _resamples(people, n_draws, seed)])
         ends = np.nanquantile(drawn[:, 0], 0.025), np.nanquantile(drawn[:, 1], 0.975)
         found.append(Sensitivity(gamma, *bounds(returns, low, high), *map(float, ends)))
     return tuple(found)
 
 
 def turning_gamma(
-    returns: np.ndarray, pi: np.ndarray, beta: np.ndarray, *, better: bool, n_draws: int = 200, seed: int = 0
+    returns: np.ndarray,
+    pi: np.ndarray,
+    beta: np.ndarray,
+    *,
+    better: bool,
+    people: np.ndarray | None = None,
+    n_draws: int = 200,
+    seed: int = 0,
 ) -> float:
     """Returns the smallest Gamma at which "the policy earns more than the logged one" (or less) is no longer certain.
 
@@ -130,11 +139,12 @@ def turning_gamma(
         pi: See `sensitivity`.
         beta: See `sensitivity`.
         better: Whether the claim is that the policy earns more; else that it earns less.
+        people: See `sensitivity`.
         n_draws: Resamples of sessions.
         seed: Their seed.
     """
-    returns, pi, beta = _sorted(returns, pi, beta)
-    counts = list(_resamples(len(returns), n_draws, seed))
+    returns, pi, beta, people = _sorted(returns, pi, beta, people)
+    counts = list(_resamples(people, n_draws, seed))
     logged = np.array([np.average(returns, weights=count) for count in counts])
 
     def holds(gamma: float) -> bool:
@@ -154,13 +164,16 @@ def turning_gamma(
     return low
 
 
-def _sorted(returns: np.ndarray, pi: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Returns the same sessions by their returns, so that each sort after this one is quick."""
+def _sorted(
+    returns: np.ndarray, pi: np.ndarray, beta: np.ndarray, people: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the same sessions by their returns, so that each sort after this one is quick, and whose they are."""
     order = np.argsort(returns, kind="stable")
-    return tuple(np.asarray(part, dtype=np.float64)[order] for part in (returns, pi, beta))
+    returns, pi, beta = (np.asarray(part, dtype=np.float64)[order] for part in (returns, pi, beta))
+    return returns, pi, beta, np.arange(len(order)) if people is None else np.asarray(people)[order]
 
 
-def _resamples(n: int, n_draws: int, seed: int) -> np.ndarray:
-    """Returns how often each of n sessions is drawn (n_draws, n)."""
-    random = np.random.default_rng(seed)
-    return np.array([np.bincount(random.integers(n, size=n), minlength=n) for _ in range(n_draws)])
+def _resamples(people: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+    """Returns how often each session is drawn (n_draws, n), with all others of its person."""
+    random, n = np.random.default_rng(seed), int(people.max()) + 1
+    return np.array([np.bincount(random.integers(n, size=n), minlength=n)[people] for _ in range(n_draws)])

@@ -32,6 +32,19 @@ class Decisions(NamedTuple):
         return np.arange(self.items.shape[1]) < self.lengths[:, None]
 
 
+def people_of(log: InteractionLog) -> np.ndarray | None:
+    """Returns whose each session of a log is (n,), numbers from 0, by `log.users["user_id"]`.
+
+    None where every session is somebody else's; one whose `user_id` is None is.
+    """
+    if "user_id" not in log.users:
+        return None
+    numbers: dict[Any, int] = {}
+    ids = np.asarray(log.users["user_id"]).tolist()
+    people = [numbers.setdefault((None, place) if one is None else one, len(numbers)) for place, one in enumerate(ids)]
+    return None if len(numbers) == len(people) else np.array(people)
+
+
 class Made(Protocol):
     """What decisions and slates share."""
 

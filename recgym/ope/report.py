@@ -19,7 +19,7 @@ from recgym.ope.behaviour import Behaviour, estimate_propensities
 from recgym.ope.choice import Estimate, Worth
 from recgym.ope.confounding import Sensitivity, sensitivity, turning_gamma
 from recgym.ope.item_vectors import vectors_of
-from recgym.ope.logged import Decisions, decisions
+from recgym.ope.logged import Decisions, decisions, people_of
 from recgym.ope.q_features import policy_view
 from recgym.ope.slates import Slates, SlateView, slate_view, slates
 
@@ -109,8 +109,9 @@ def evaluate_policy(
             in them, where there is nothing else), 8 directions.
         gamma: Discount per step.
         max_history: Events of the past a policy is shown, see `recgym.ope.logged.moments`.
-        interval: `"bootstrap"` over sessions, or `"bernstein"`: empirical Bernstein, valid for every number of sessions
-            but wide; no propensity below the smallest logged one is assumed, and it is cut to what a session can earn.
+        interval: `"bootstrap"` over people (`log.users["user_id"]`; where it is None or absent, a session is a person),
+            or `"bernstein"`: empirical Bernstein over people, valid for every number of them but wide; no propensity
+            below the smallest logged one is assumed, and it is cut to what a session can earn.
         behaviour: What estimates the propensities of a log that has none, `"logistic"`, `"popularity"` or a model of
             your own: see `recgym.ope.behaviour.estimate_propensities`. All rows then say so, and the evaluation tells
             how far they could be off.
@@ -137,17 +138,22 @@ def evaluate_policy(
         now_features=view.now_features, counts=ope.likeness(view.pi, made.beta) if view.pi.any() else None, gamma=gamma,
     )  # fmt: skip
     horizon = made.rewards.shape[1]
-    can = estimators.worth(_range(log), 1, gamma, horizon, float(made.beta.min()))
+    can = estimators.worth(_range(log), 1, gamma, horizon, float(made.beta.min()))._replace(people=people_of(log))
     made_by = estimators.of_bandit if horizon == 1 else estimators.of_modelled_sessions
     rows = tuple(estimators.estimate(*one, can, interval) for one in made_by(made, view, fitted, can).items())
     diagnosis, said = _diagnosis(view.pi, made.beta)
     said += _biases(rows) + _disagreements(rows)
     done = _evaluation(log, made.rewards, rows, diagnosis, said, can, interval)
-    return done if estimated is None else _doubted(done, estimated, made, view.pi, gamma)
+    return done if estimated is None else _doubted(done, estimated, made, view.pi, gamma, can.people)
 
 
 def _doubted(
-    done: PolicyEvaluation, estimated: Behaviour, made: Decisions, pi: np.ndarray, gamma: float
+    done: PolicyEvaluation,
+    estimated: Behaviour,
+    made: Decisions,
+    pi: np.ndarray,
+    gamma: float,
+    people: np.ndarray | None,
 ) -> PolicyEvaluation:
     """Returns an evaluation whose every row says that propensities are estimated, and how far they could be off."""
     rows = tuple(replace(row, note=f"{row.note}; estimated".removeprefix("; ")) for row in done.estimates)
@@ -155,9 +161,9 @@ def _doubted(
     said = (*estimated.warnings, *done.warnings)
     if done.diagnosis is None:
         return replace(done, estimates=rows, behaviour=estimated, warnings=said)
-    found = sensitivity(returns, pi, made.beta)
+    found = sensitivity(returns, pi, made.beta, people=people)
     better = found[0].low > returns.mean()
-    turns = turning_gamma(returns, pi, made.beta, better=better) if done.diagnosis.believable else 1.0
+    turns = turning_gamma(returns, pi, made.beta, better=better, people=people) if done.diagnosis.believable else 1.0
     return replace(
         done, estimates=rows, behaviour=estimated, warnings=said, sensitivity=found,
         turns=("more" if better else "less", turns),
@@ -170,6 +176,7 @@ def _of_slates(
     made = slates(log)
     view = slate_view(policy, log, made, max_history)
     can = estimators.worth(_range(log), made.items.shape[2], gamma, made.items.shape[1], float(made.beta_slate.min()))
+    can = can._replace(people=people_of(log))
     fitting = estimators.of_slates(made, view, can, _range(log))
     rows = tuple(estimators.estimate(*one, can, interval) for one in fitting.items())
     diagnosis, said = _diagnosis(view.pi_slate, made.beta_slate, "whole slates")
@@ -188,9 +195,10 @@ def _evaluation(
 ) -> PolicyEvaluation:
     returns = (rewards * can.gamma ** np.arange(can.horizon)).sum(axis=1)
     logged = estimators.interval_of(returns, can.session, can, interval)
-    about = "bootstrap over sessions"
+    about = f"bootstrap over {'sessions' if can.people is None else 'people'}"
     if interval == "bernstein":
-        about = f"empirical Bernstein, no propensity below {1.0 / can.largest:.2g} assumed"
+        unit = "" if can.people is None else " over people"
+        about = f"empirical Bernstein{unit}, no propensity below {1.0 / can.largest:.2g} assumed"
     return PolicyEvaluation(logged, rows, diagnosis, tuple(said), about)
 
 
