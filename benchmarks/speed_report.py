@@ -15,6 +15,7 @@ TITLES = {
     "speed_envs": "Environments",
     "speed_agents": "Learners",
     "speed_users": "Users",
+    "speed_processes": "Two processes",
     "speed_serving": "Serving",
 }
 _HEAD = "| rows | task | by | seconds | times the fastest reader | processor seconds | peak MB | load |"
