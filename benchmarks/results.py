@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recgym.storage.locks import locked
-from recgym.storage.store import atomic_file
+from recgym.storage.store import atomic_file, readable
 
 FOLDER = Path(__file__).parent / "results"
 CHECKOUT = FOLDER.parents[1]
@@ -40,6 +40,7 @@ _PACKED: Any = {
     "use_dictionary": ["agent", "seed", "metric", "name", "value"],
     "column_encoding": {"unit": "DELTA_BINARY_PACKED", "point": "DELTA_BINARY_PACKED"},
 }
+_AGAIN = "move it away, and bring it back from a copy or the repository"
 
 
 def place(*, own: bool = False) -> Path:
@@ -70,8 +71,14 @@ class Table:
         """Returns all rows, in the order they stand in the file."""
         if not self.path.exists():
             return []
-        with open(self.path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        with (
+            readable(self.path, f"be a table with the columns {', '.join(self.columns)}", _AGAIN),
+            open(self.path, newline="", encoding="utf-8") as file,
+        ):
+            reader = csv.DictReader(file)
+            if reader.fieldnames and set(self.columns) - set(reader.fieldnames):
+                raise ValueError(f"the columns {', '.join(reader.fieldnames)}"[:200])
+            return list(reader)
 
     def write(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Writes the file anew."""
@@ -163,13 +170,17 @@ class Beside:
 
     def _read(self, what: str) -> pa.Table:
         path = self._path(what)
-        return pq.read_table(path) if path.exists() else pa.table(dict.fromkeys(_BESIDE[what].names, ()), _BESIDE[what])
+        if not path.exists():
+            return pa.table(dict.fromkeys(_BESIDE[what].names, ()), _BESIDE[what])
+        with readable(path, f"hold the {what} of a suite", _AGAIN):
+            return pq.read_table(path)
 
     def _of(self, what: str, agent: str, seed: int) -> pa.Table:
         path, schema = self._path(what), _BESIDE[what]
         if not path.exists():
             return self._read(what)
-        return pq.read_table(path, filters=[("agent", "=", agent), ("seed", "=", seed)]).cast(schema)
+        with readable(path, f"hold the {what} of a suite", _AGAIN):
+            return pq.read_table(path, filters=[("agent", "=", agent), ("seed", "=", seed)]).cast(schema)
 
     @staticmethod
     def _said(table: pa.Table) -> dict[tuple[str, int], Any]:

@@ -94,7 +94,7 @@ def _read_column(path: Path) -> np.ndarray:
     with store.readable(path, "be a readable column", _AGAIN):
         if path.suffix == ".json":
             return ids.from_json(store.read_json(path, _MOST))
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")  # np.load opens zips too; neither unpickles
 
 
 def _hash(content: Any) -> str:

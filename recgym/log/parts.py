@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 KIND = "log parts"
+_AGAIN = "it is damaged, write it again"
 VERSION = 2  # 1 had all files beside each other, and a manifest that readers of Parquet folders did not pass over
 USERS, ITEMS = "_users/part-{:05d}.parquet", "_items.parquet"
 _PARTS = "events/part-{:05d}.parquet"
@@ -111,32 +112,34 @@ def read_parts(folder: Path, part: int | None = None) -> dict[str, Any]:
     """
     version = 1 if store.parsed_manifest(folder)["version"] == 1 else VERSION
     about = store.read_manifest(folder, KIND, version)["about"]
-    n_parts = len(about["first_users"]) - 1
+    with store.readable(folder, "hold the parts of a log", _AGAIN):
+        n_parts = len(about["first_users"]) - 1
     if part is not None and not 0 <= part < n_parts:
         raise DataError(f"part must lie between 0 and {n_parts - 1}, got {part}; choose one of them, or None for all")
     chosen = range(n_parts) if part is None else [part]
-    names = _FIRST if version == 1 else (_PARTS, USERS, ITEMS)
-    events, users = (
-        _read([folder / name.format(number) for number in chosen], about["dtypes"], needed)
-        for name, needed in zip(names[:2], (("item", "reward"), ("user_id", "n_events")), strict=True)
-    )
-    items = _read([folder / names[2]], about["dtypes"], ("item_id",))
-    low, high = about["reward_range"]
-    return {
-        **{name: events.get(column) for name, column in _EVENTS.items()},
-        "offsets": np.concatenate([[0], np.cumsum(users["n_events"])]).astype(np.int64),
-        "user_ids": users["user_id"],
-        "item_ids": items["item_id"],
-        "titles": items.get("title"),
-        "extra": _group("extra", events),
-        "users": _group("users", users),
-        "item_features": _group("item_features", items),
-        "name": about["name"],
-        "reward": about["reward"],
-        "is_tail": about.get("is_tail", False),
-        "reward_range": (low, high),
-        "source": about.get("source", {}),
-    }
+    with store.readable(folder, "hold the parts of a log", _AGAIN):
+        names = _FIRST if version == 1 else (_PARTS, USERS, ITEMS)
+        events, users = (
+            _read([folder / name.format(number) for number in chosen], about["dtypes"], needed)
+            for name, needed in zip(names[:2], (("item", "reward"), ("user_id", "n_events")), strict=True)
+        )
+        items = _read([folder / names[2]], about["dtypes"], ("item_id",))
+        low, high = about["reward_range"]
+        return {
+            **{name: events.get(column) for name, column in _EVENTS.items()},
+            "offsets": np.concatenate([[0], np.cumsum(users["n_events"])]).astype(np.int64),
+            "user_ids": users["user_id"],
+            "item_ids": items["item_id"],
+            "titles": items.get("title"),
+            "extra": _group("extra", events),
+            "users": _group("users", users),
+            "item_features": _group("item_features", items),
+            "name": about["name"],
+            "reward": about["reward"],
+            "is_tail": about.get("is_tail", False),
+            "reward_range": (low, high),
+            "source": about.get("source", {}),
+        }
 
 
 def _write_events(log: LogColumns, path: Path, first: int, last: int, dtypes: dict[str, str], n_before: int) -> None:
