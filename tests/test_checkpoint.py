@@ -306,3 +306,15 @@ def test_a_failed_save_leaves_the_old_checkpoint(log, catalog, run, monkeypatch)
         checkpoint.save(run.parent, 8, agent, batches)
     assert sorted(path.name for path in run.parent.iterdir()) == ["catalog", run.name]
     assert checkpoint.load(run.parent, agent, batches) == 7
+
+
+@pytest.mark.parametrize("change", [{"batches": ...}, {"agent": ...}, {"torch": ...}, {"torch": True}, {"agent": 3}])
+def test_a_state_that_somebody_changed_is_refused(change, log, catalog, tmp_path, monkeypatch):
+    agent, _ = made(log, catalog)
+    path = checkpoint.save(tmp_path / "run", 1, agent)
+    state = {name: value for name, value in (checkpoint.saving.read_state(path) | change).items() if value is not ...}
+    monkeypatch.setattr(checkpoint.saving, "read_state", lambda path: state)
+    with pytest.raises(
+        StoreError, match="must hold the state that was saved, got .*; resume from an earlier checkpoint"
+    ):
+        checkpoint.load(path, made(log, catalog)[0])

@@ -17,7 +17,7 @@ from agents.training import saving
 from agents.training.finite import check_weights, remember
 from recgym.catalog import Catalog
 from recgym.errors import StoreError
-from recgym.storage.store import MANIFEST, atomic_folder, discard, explained, parsed_manifest, read_manifest
+from recgym.storage.store import MANIFEST, atomic_folder, discard, explained, parsed_manifest, read_manifest, readable
 
 
 class Resumable(Protocol):
@@ -94,13 +94,14 @@ def load(path: str | Path, agent: Resumable, batches: Resumable | None = None) -
             "make agent and catalog as they were when it was saved"
         )
     state = saving.read_state(path)
-    if (batches is None) != (state["batches"] is None):
-        there, given = ("no batches", "some") if state["batches"] is None else ("batches", "none")
-        raise StoreError(f"{path} was saved with {there}, got {given} to load into; pass what was passed to save")
-    agent.load_state_dict(state["agent"])
-    if batches is not None:
-        batches.load_state_dict(state["batches"])
-    torch.set_rng_state(state["torch"])
+    with readable(path, "hold the state that was saved", "resume from an earlier checkpoint"):
+        if (batches is None) != (state["batches"] is None):
+            there, given = ("no batches", "some") if state["batches"] is None else ("batches", "none")
+            raise StoreError(f"{path} was saved with {there}, got {given} to load into; pass what was passed to save")
+        agent.load_state_dict(state["agent"])
+        if batches is not None:
+            batches.load_state_dict(state["batches"])
+        torch.set_rng_state(state["torch"])
     remember(agent, path)
     return int(manifest["about"]["step"])
 
