@@ -315,6 +315,6 @@ def test_a_state_that_somebody_changed_is_refused(change, log, catalog, tmp_path
     state = {name: value for name, value in (checkpoint.saving.read_state(path) | change).items() if value is not ...}
     monkeypatch.setattr(checkpoint.saving, "read_state", lambda path: state)
     with pytest.raises(
-        StoreError, match="must hold the state that was saved, got .*; resume from an earlier checkpoint"
+        StoreError, match=r"must hold the state that was saved, got .*; resume from an earlier checkpoint"
     ):
         checkpoint.load(path, made(log, catalog)[0])
