@@ -34,6 +34,7 @@ test-matrix: $(MATRIX)  ## the contracts under each Gymnasium
 
 test-faces: .venv-faces/.ready  ## the contracts with other people's training libraries, in an environment of their own
 	.venv-faces/bin/python -m pytest $(SPREAD) tests/faces
+	.venv-faces/bin/python -m pytest -m faults -k "minari or write_error" tests/faults
 
 check: lint test  ## everything a change must pass
 

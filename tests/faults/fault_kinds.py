@@ -1,8 +1,10 @@
 """Every kind of file that recgym writes: how an old and a new one are written, and what is read back of it."""
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from conftest import make_catalog, make_log
@@ -99,6 +101,15 @@ def put(path, which):
     Results(path).put([row])
 
 
+def episodes(path):
+    """All values of a Minari data set that holds what was written."""
+    export.verify(path)
+    found = {"vectors": np.load(path / "embeddings.npy")}
+    with h5py.File(path / "data" / "main_data.hdf5") as file:
+        file.visititems(lambda name, part: found.update({name: part[()]} if hasattr(part, "shape") else {}))
+    return found
+
+
 KINDS = {
     "log": (lambda path, which: LOGS[which].save(path), lambda path: columns(InteractionLog.open(path))),
     "parts": (
@@ -124,6 +135,12 @@ KINDS = {
     "checkpoint": (lambda path, which: checkpoint.save(path, 1 + (which == "new"), trained(which)), weights),
     "results.csv": (put, rows),
 }
+if find_spec("minari") is not None:  # in the environment of other people's libraries
+    KINDS["minari-v0"] = (
+        lambda path, which: export.to_minari(LOGS[which], path.parent, path.name, CATALOGS[which], frame_size=5),
+        episodes,
+    )
+READ_BY_OTHERS = {"minari-v0"}  # recgym compares it with its hashes, and reads no value
 TEXT = {"results.csv"}  # tables people edit: no checksum
 
 
