@@ -150,6 +150,37 @@ def test_sessions_of_unknown_people_are_of_one_each():
     assert all(np.isnan(one.interval.low) for one in alone.estimates)  # of one person nothing is known of others
 
 
+class Uniform:
+    reward = "raw"
+
+    def __init__(self, log):
+        self.item_ids = log.item_ids
+
+    def probabilities(self, history, allowed):
+        return allowed / allowed.sum(axis=1, keepdims=True)
+
+
+def test_whether_items_may_come_again_is_said_and_can_be_chosen():
+    random = np.random.default_rng(4)
+    items = np.array([random.choice(4, 2, replace=False) for _ in range(300)], dtype=np.int32)
+    log = InteractionLog(
+        items=items.ravel(),
+        rewards=(items.ravel() == 3).astype(np.float32),
+        offsets=np.arange(301) * 2,
+        user_ids=np.arange(300),
+        item_ids=np.arange(4),
+        propensities=np.tile(np.float32([1 / 4, 1 / 3]), 300),
+    )
+    guessed, once, again = (evaluate_policy(log, Uniform(log), repeats=one) for one in (None, False, True))
+    assert "items come once in a session, as in the log" in str(guessed) and "come once" not in str(once)
+    assert guessed.estimates == once.estimates != again.estimates
+    found = {row.estimator: row.interval.mean for row in again.estimates}
+    weights = np.tile([1.0, 0.75], (300, 1)).cumprod(axis=1)  # a quarter each, at both steps
+    assert found["per_decision_is"] == pytest.approx((weights * (items == 3)).sum(axis=1).mean(), rel=1e-6)
+    more = replace(log, items=np.concatenate([[3, 3], log.items[2:]]).astype(np.int32))
+    assert "items may come again in a session, as in the log" in str(evaluate_policy(more, Uniform(more)))
+
+
 def long_log(n_steps, n=30, seed=0):
     """Sessions that show the first item nearly always, and claim that chance did."""
     random = np.random.default_rng(seed)

@@ -72,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", nargs="*", default=[], help="columns of the log that the behaviour model may know, beside the past"
     )
+    parser.add_argument(
+        "--repeats",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="whether policies may show an item again that a session met; auto: if the log ever does",
+    )
     parser.add_argument("--max-history", type=int, help="events of the past that the policy is shown")
 
 
@@ -91,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
         behaviour = named(behaviour, "a behaviour model")
     wishes = {"gamma": options.gamma, "max_history": options.max_history, "interval": options.interval}
     wishes |= {"behaviour": behaviour, "context": options.context}
+    wishes |= {"repeats": {"yes": True, "no": False}.get(options.repeats)}
     if len(made) == 1:
         print(f"{log}\n{evaluate_policy(log, made[0][0], **wishes)}")
         return 0

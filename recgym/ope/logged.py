@@ -112,8 +112,8 @@ def decisions(log: InteractionLog) -> Decisions:
 def moments(log: InteractionLog, made: Made, max_history: int | None = None) -> Iterator[Moment]:
     """Yields the moments of all decisions (or slates), a few hundred sessions and one step at a time.
 
-    Items met before in the session are not allowed where the log never shows one again, and allowed where it does; nor
-    are items that were no candidates (`extra["candidates"]`, as `collect` writes them).
+    Items met before in the session are allowed as `may_repeat` says; items that were no candidates
+    (`extra["candidates"]`, as `collect` writes them) never are.
 
     Args:
         log: The log.
@@ -129,7 +129,7 @@ def moments(log: InteractionLog, made: Made, max_history: int | None = None) -> 
     begun = _decisions_begun(log)
     if max_history is None and "frame_size" in log.users:
         max_history = int(np.max(log.users["frame_size"]))
-    masked = not _repeats(log)
+    masked = not may_repeat(log)
     for first in range(0, log.n_users, _SESSIONS_AT_ONCE):
         sessions = np.arange(first, min(first + _SESSIONS_AT_ONCE, log.n_users))
         rows = slice(log.offsets[first], log.offsets[sessions[-1] + 1])
@@ -212,8 +212,11 @@ def _decisions_begun(log: InteractionLog) -> np.ndarray:
     return np.arange(1, log.n_events + 1) - log.offsets[log.event_users()]
 
 
-def _repeats(log: InteractionLog) -> bool:
-    """Returns whether a session ever shows an item that it met before."""
+def may_repeat(log: InteractionLog) -> bool:
+    """Returns whether policies may show an item again in a session: `log.source["repeats"]`, or if the log does."""
+    said = log.source.get("repeats")
+    if said is not None:
+        return bool(said)
     pairs = log.event_users().astype(np.int64) * log.n_items + log.items
     _, first, of = np.unique(pairs, return_index=True, return_inverse=True)
     return bool((_shown(log) & (first[of] < np.arange(log.n_events))).any())

@@ -19,7 +19,7 @@ from recgym.ope.behaviour import Behaviour, estimate_propensities
 from recgym.ope.choice import Estimate, Worth
 from recgym.ope.confounding import Sensitivity, sensitivity, turning_gamma
 from recgym.ope.item_vectors import vectors_of
-from recgym.ope.logged import Decisions, decisions, people_of
+from recgym.ope.logged import Decisions, decisions, may_repeat, people_of
 from recgym.ope.q_features import policy_view
 from recgym.ope.slates import Slates, SlateView, slate_view, slates
 
@@ -96,6 +96,7 @@ def evaluate_policy(
     interval: str = "bootstrap",
     behaviour: Any = None,
     context: Sequence[str] = (),
+    repeats: bool | None = None,
 ) -> PolicyEvaluation:
     """Returns every estimate that fits the log: bandit, sequential or slate estimators, with warnings in words.
 
@@ -116,11 +117,15 @@ def evaluate_policy(
             your own: see `recgym.ope.behaviour.estimate_propensities`. All rows then say so, and the evaluation tells
             how far they could be off.
         context: Columns that the behaviour model knows, see there.
+        repeats: Whether policies may show an item again that a session met before. None: if the log ever does; the
+            table then says which was taken.
 
     Raises:
         DataError: if `policy` has no probabilities, the log lacks propensities or holds impossible ones, policy and log
             do not fit together, or `interval` is unknown.
     """
+    if repeats is not None:
+        log = replace(log, source={**log.source, "repeats": repeats})
     if "step" in log.extra and int(np.max(log.extra["position"], initial=0)) > 0:
         if behaviour is not None:
             raise DataError("propensities of slates must be logged, got behaviour=; log them with recgym.collect")
@@ -199,6 +204,8 @@ def _evaluation(
     if interval == "bernstein":
         unit = "" if can.people is None else " over people"
         about = f"empirical Bernstein{unit}, no propensity below {1.0 / can.largest:.2g} assumed"
+    if log.source.get("repeats") is None and int(log.lengths.max(initial=0)) > 1:
+        about += f"; items {'may come again' if may_repeat(log) else 'come once'} in a session, as in the log"
     return PolicyEvaluation(logged, rows, diagnosis, tuple(said), about)
 
 
