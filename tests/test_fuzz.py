@@ -61,6 +61,9 @@ def mutated(content, numbers):
     return bytes(content)
 
 
+NUMBER = re.compile(r"[ \t]*[+-]?(0|[1-9][0-9]*)(\.0*)?[ \t]*")
+
+
 class Hung(BaseException):
     pass
 
@@ -92,8 +95,12 @@ def plainly(content):
     """The events of a CSV file as Python's own reader sees them, incomplete ones left out; ids as text."""
     rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
     place = [rows[0].index(name) for name in COLUMNS.values()]
-    kept = [[row[k] for k in place] for row in rows[1:]]
-    kept = [row for row in kept if not set(row) & set(MISSING_WORDS)]
+    every = [[row[k] for k in place] for row in rows[1:]]
+    kept = [row for row in every if not set(row) & set(MISSING_WORDS)]
+    for k in (0, 1):  # a column of whole numbers is one, however they are written
+        if all(NUMBER.fullmatch(row[k]) for row in every if row[k] not in MISSING_WORDS):
+            for row in kept:
+                row[k] = str(int(float(row[k])))
     largest = max(abs(float(row[3])) for row in kept)
     scale = next(scale for bound, scale in ((1e17, 10**9), (1e14, 10**6), (1e11, 10**3), (0, 1)) if largest >= bound)
     return Counter((row[0], row[1], float(np.float32(row[2])), int(float(row[3]) // scale)) for row in kept)
