@@ -108,7 +108,7 @@ def of_people(log, user_id):
 def copied(log, times):
     """Every session so many times, each time the same person's."""
     log = of_people(log, log.user_ids.tolist())
-    found = log.select_users(np.tile(np.arange(log.n_users), times))
+    found = log.select_users(np.repeat(np.arange(log.n_users), times))  # side by side, as people's sessions stand
     return replace(found, user_ids=np.arange(found.n_users))
 
 
@@ -134,7 +134,7 @@ def test_bernstein_intervals_are_of_people_too():
     tables = [evaluate_policy(one, Fixed(log), interval="bernstein") for one in (log, copied(log, 3))]
     assert "empirical Bernstein over people" in str(tables[1]) and "over people" not in str(tables[0])
     for once, again in zip(*(table.estimates for table in tables), strict=True):
-        close = 1e-5 if "ips" in once.estimator else 0.05  # models are fitted to half of the sessions, so to copies
+        close = 1e-5 if "ips" in once.estimator else 0.05  # a model's penalty is worth fewer of more sessions
         assert np.allclose(once.interval, again.interval, rtol=close, equal_nan=True), once.estimator
     uneven = of_people(log, [min(place, 40) for place in range(60)])  # the last one has twenty
     wide = evaluate_policy(uneven, Fixed(log), interval="bernstein").estimates

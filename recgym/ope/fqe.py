@@ -32,6 +32,7 @@ def fitted_q(
     gamma: float = 1.0,
     ridge: float = 30.0,
     n_folds: int = 2,
+    people: np.ndarray | None = None,
 ) -> FittedQ:
     """Returns the session values of the evaluated policy by linear fitted Q evaluation, cross-fitted over sessions.
 
@@ -59,6 +60,7 @@ def fitted_q(
         gamma: Discount per step, between 0 and 1.
         ridge: Penalty: so many decisions' worth of belief that a weight is what the next step says.
         n_folds: Sessions are split into so many parts; each is judged by the model of the others.
+        people: Whose each session is (n,), numbers from 0: a person's are all in one part. None: each somebody else's.
 
     Source: Le, Voloshin and Yue (2019), Batch policy learning under constraints, ICML, algorithm 3; Chernozhukov et al.
         (2018), Double/debiased machine learning, Econometrics Journal 21(1), for the folds.
@@ -74,8 +76,9 @@ def fitted_q(
     bounds = min(reward_range[0], 0.0), max(reward_range[1], 0.0)
     logged = _Logged(rewards, features, pi_features, now_features, real, _counts(counts, real), gamma, bounds)
     q, v = np.zeros((n, horizon)), np.zeros((n, horizon))
+    whose = np.arange(n) if people is None or people.max() + 1 < n_folds else people
     for part in range(n_folds):
-        judged = np.arange(n) % n_folds == part
+        judged = whose % n_folds == part
         for step, q_step, v_step in _sweep(logged, ~judged if n_folds > 1 else judged, ridge):
             rows = judged & real[:, step]
             q[rows, step], v[rows, step] = q_step[rows], v_step[rows]

@@ -141,6 +141,7 @@ def evaluate_policy(
     fitted = ope.fitted_q(
         made.rewards, view.features, view.pi_features, made.lengths, reward_range=_range(log),
         now_features=view.now_features, counts=ope.likeness(view.pi, made.beta) if view.pi.any() else None, gamma=gamma,
+        people=people_of(log),
     )  # fmt: skip
     horizon = made.rewards.shape[1]
     can = estimators.worth(_range(log), 1, gamma, horizon, float(made.beta.min()))._replace(people=people_of(log))
